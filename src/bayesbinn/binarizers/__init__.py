@@ -1,0 +1,7 @@
+"""Binarizers: how a latent parameter λ becomes a ±1 weight, and how the gradient comes back."""
+
+from .base import Binarizer as Binarizer
+from .concrete import Concrete as Concrete
+from .concrete import Reference2020 as Reference2020
+from .sign import SignSTE as SignSTE
+from .straight_through import StraightThroughSample as StraightThroughSample

@@ -1,0 +1,100 @@
+"""Make a float network binary in place, and tell its binary parameters from its real ones."""
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from torch import nn
+
+from ..binarizers import Binarizer
+from .layers import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear, Init
+
+TWINS: dict[type[nn.Module], type[BinaryLayer]] = {
+    twin.float_type: twin for twin in (BinaryLinear, BinaryConv1d, BinaryConv2d)
+}
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def binarize_(
+    net: M,
+    *,
+    binarizer: Binarizer | None = None,
+    include: str | Iterable[str] = "*",
+    exclude: str | Iterable[str] = (),
+    init: Init = "signs",
+    magnitude: float = 1.0,
+) -> M:
+    """Replace the Linear, Conv1d and Conv2d layers of `net` by their binary twins, in place.
+
+    Modules that appear twice, and weights shared between layers, stay shared.  Subclasses of these layers are left
+    alone: their own code may use the weight in ways a twin does not know.
+
+    Args:
+        net: the network; must not itself be one of these layers.
+        binarizer: for every new layer (one object, so that its settings can be scheduled); default
+            `StraightThroughSample()`.
+        include, exclude: glob pattern(s) on the layers' names, as in `net.named_modules()`; a layer is converted if
+            an include pattern matches and no exclude pattern does, e.g. `exclude=["conv1", "head.*"]`.
+        init, magnitude: where λ starts, see `initial_natural`; `init="weights"` converts a trained network.
+
+    Returns:
+        `net` itself.
+
+    Raises:
+        TypeError: if `net` is itself a Linear or Conv layer (nothing holds it that could be changed).
+        ValueError: if a pattern matches no convertible layer, or nothing is left to convert.
+
+    >>> net = binarize_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), exclude="2")
+    >>> [type(module).__name__ for module in net]
+    ['BinaryLinear', 'ReLU', 'Linear']
+    """
+    if type(net) in TWINS:
+        twin = TWINS[type(net)].__name__
+        raise TypeError(f"binarize_ changes the layers inside a network, got a bare {type(net).__name__}: use {twin}")
+    include, exclude = _patterns(include), _patterns(exclude)
+    # a module or parameter that is reachable under two names must be converted once
+    names = {name: layer for name, layer in net.named_modules(remove_duplicate=False) if type(layer) in TWINS}
+    for pattern in include + exclude:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"pattern {pattern!r} matches none of the convertible layers: {', '.join(names) or '(none)'}")
+    chosen = [n for n in names if _matches(n, include) and not _matches(n, exclude)]
+    if not chosen:
+        raise ValueError(f"nothing to convert: {exclude} excludes every layer that {include} includes")
+
+    layers: dict[int, BinaryLayer] = {}
+    naturals: dict[int, nn.Parameter] = {}
+    for name in chosen:
+        old = names[name]
+        if id(old) not in layers:
+            new = TWINS[type(old)].from_float(old, binarizer, init, magnitude)
+            new.natural = naturals.setdefault(id(old.weight), new.natural)
+            layers[id(old)] = new
+        parent, _, child = name.rpartition(".")
+        setattr(net.get_submodule(parent), child, layers[id(old)])
+    return net
+
+
+def binary_layers(net: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:
+    """Name and layer of every binary layer in `net`, each once, in the order of `named_modules`."""
+    return ((name, m) for name, m in net.named_modules() if isinstance(m, BinaryLayer))
+
+
+def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(binary, real): the λ tensors for a binary optimizer, and all other parameters for an ordinary one.
+
+    >>> binary, real = split_parameters(binarize_(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))))
+    >>> len(binary), len(real)
+    (1, 3)
+    """
+    binary = list({id(layer.natural): layer.natural for _, layer in binary_layers(net)}.values())
+    naturals = {id(p) for p in binary}
+    return binary, [p for p in net.parameters() if id(p) not in naturals]
+
+
+def _patterns(patterns: str | Iterable[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

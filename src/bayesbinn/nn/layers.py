@@ -1,0 +1,149 @@
+"""Linear and convolution layers with ±1 weights: the twins of torch's, with λ in place of the weight."""
+
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import bernoulli
+from ..binarizers import Binarizer, StraightThroughSample
+
+Init = Literal["signs", "zeros", "weights"]
+L = TypeVar("L", bound="BinaryLayer")
+
+
+def initial_natural(weight: Tensor, init: Init = "signs", magnitude: float = 1.0) -> Tensor:
+    """λ for the float weights W, of the same shape: where the posterior starts.
+
+    * `"signs"`: ±`magnitude` with random signs, as in the paper (which uses 10 or 15).
+    * `"zeros"`: 0, the uniform distribution.
+    * `"weights"`: `magnitude` · W / mean|W|, so that the mode keeps the signs of W and its small weights stay
+      undecided: converts a trained network.
+
+    Raises:
+        ValueError: for another `init`, or a `magnitude` that is not above 0.
+    """
+    if not 0.0 < magnitude < float("inf"):
+        raise ValueError(f"magnitude must be a finite number above 0, got {magnitude}")
+    weight = weight.detach()
+    match init:
+        case "signs":
+            return torch.empty_like(weight).bernoulli_(0.5).mul_(2).sub_(1).mul_(magnitude)
+        case "zeros":
+            return torch.zeros_like(weight)
+        case "weights":
+            return weight * (magnitude / weight.abs().mean().clamp(min=torch.finfo(weight.dtype).tiny))
+    raise ValueError(f"init must be 'signs', 'zeros' or 'weights', got {init!r}")
+
+
+class BinaryLayer(nn.Module):
+    """A layer whose weights are ±1 and whose parameter is λ (`natural`), of the shape of its float twin's weight.
+
+    In training mode every forward pass asks the binarizer for a weight (a fresh draw, for most); in evaluation mode
+    the weight is the mode, sign λ.  The bias, if any, stays real.
+
+    Attributes:
+        natural: λ, the Parameter that the optimizer moves.
+        binarizer: how λ becomes a weight in training.
+        float_type: the torch layer that this one is the twin of.
+    """
+
+    float_type: type[nn.Module]
+
+    natural: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self, *args: Any, binarizer: Binarizer | None = None, init: Init = "signs", magnitude: float = 1.0, **kwargs: Any
+    ) -> None:
+        super().__init__()
+        self._take(self.float_type(*args, **kwargs), binarizer, init, magnitude)
+
+    def _take(self, layer: Any, binarizer: Binarizer | None, init: Init, magnitude: float) -> None:
+        # what the float twin has beyond a bare Module are its settings (stride, in_features, ...): its code can run on self
+        self.__dict__.update({k: v for k, v in vars(layer).items() if k not in vars(self)})
+        self.training = layer.training
+        self.register_parameter("bias", layer.bias)
+        self.natural = nn.Parameter(initial_natural(layer.weight, init, magnitude), layer.weight.requires_grad)
+        self.binarizer = StraightThroughSample() if binarizer is None else binarizer
+        self._draw: Tensor | None = None  # set by posterior.sampled_weights
+
+    @classmethod
+    def from_float(
+        cls: type[L], layer: nn.Module, binarizer: Binarizer | None = None, init: Init = "signs", magnitude: float = 1.0
+    ) -> L:
+        """The binary twin of `layer`, with its settings, mode and bias (shared, not copied); see `initial_natural`."""
+        binary = cls.__new__(cls)
+        nn.Module.__init__(binary)
+        binary._take(layer, binarizer, init, magnitude)
+        return binary
+
+    @property
+    def weight(self) -> Tensor:
+        """The ±1 weight in force, detached: the mode sign λ, or the draw that `sampled_weights` has fixed."""
+        return bernoulli.sign(self.natural.detach()) if self._draw is None else self._draw
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer's linear map (and bias) with the given weight, of the shape of `natural`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self._draw is None:
+            return self.binarizer(self.apply_weight, x, self.natural)
+        return self.apply_weight(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"{self.float_type.extra_repr(self)}, binarizer={self.binarizer!r}"  # type: ignore[arg-type]
+
+
+class BinaryLinear(BinaryLayer):
+    """y = x Wᵀ + b with W in {−1, +1}: `torch.nn.Linear` with λ of shape (O, I) in place of the weight.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as `torch.nn.Linear`.
+        binarizer: how λ becomes a weight in training; `StraightThroughSample()` if None.
+        init, magnitude: where λ starts, see `initial_natural`.
+
+    Shapes: x (..., I) → (..., O).
+
+    >>> layer = BinaryLinear(8, 3).eval()
+    >>> layer(torch.zeros(2, 8)).shape, layer.weight.unique().tolist()
+    (torch.Size([2, 3]), [-1.0, 1.0])
+    """
+
+    float_type = nn.Linear
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight, self.bias)
+
+
+class _BinaryConv(BinaryLayer):
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        # torch's own code for padding modes, run on the settings taken over in _take
+        out: Tensor = self.float_type._conv_forward(self, x, weight, self.bias)  # type: ignore[attr-defined]
+        return out
+
+
+class BinaryConv1d(_BinaryConv):
+    """`torch.nn.Conv1d` with ±1 weights; λ has shape (O, I/groups, kernel).  Arguments as Conv1d and `BinaryLinear`.
+
+    Shapes: x (B, I, L) → (B, O, L′).
+
+    >>> BinaryConv1d(4, 6, kernel_size=3, padding=1)(torch.zeros(2, 4, 9)).shape
+    torch.Size([2, 6, 9])
+    """
+
+    float_type = nn.Conv1d
+
+
+class BinaryConv2d(_BinaryConv):
+    """`torch.nn.Conv2d` with ±1 weights; λ has shape (O, I/groups, kH, kW).  Arguments as Conv2d and `BinaryLinear`.
+
+    Shapes: x (B, I, H, W) → (B, O, H′, W′).
+
+    >>> BinaryConv2d(4, 6, kernel_size=3, padding="same", padding_mode="circular")(torch.zeros(2, 4, 9, 9)).shape
+    torch.Size([2, 6, 9, 9])
+    """
+
+    float_type = nn.Conv2d

@@ -1,0 +1,3 @@
+"""Optimizers for the latent parameters of binary weights."""
+
+from .bayesbinn import BayesBiNN as BayesBiNN

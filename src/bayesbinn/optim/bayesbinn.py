@@ -1,0 +1,214 @@
+"""The Bayesian learning rule for a Bernoulli posterior, as a torch optimizer."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .. import bernoulli
+
+
+class BayesBiNN(Optimizer):
+    """λ ← λ − lr · (num_data · ∂ℓ/∂μ + kl_weight · (λ − λ₀)), the Bayesian learning rule.
+
+    `.grad` of λ must hold an estimate of the gradient in μ of the *mean* loss over a batch, in nats: that is what
+    the Bayesian binarizers leave there.  The gradient in μ is the natural gradient in λ, so this one line is natural
+    gradient descent on the negative ELBO  num_data · E_q[ℓ] + kl_weight · KL(q‖q₀).
+
+    With momentum β, as in the paper, on data gradient and KL term together and corrected for its start:
+
+        m ← β m + (1 − β) (num_data · ∂ℓ/∂μ + kl_weight · (λ − λ₀)),    λ ← λ − lr · m / (1 − βᵗ)
+
+    Without momentum, and with a scalar prior, the optimizer has no state at all.
+
+    Args:
+        params: the λ tensors (`split_parameters(net)[0]`), or parameter groups; every option below can differ
+            between groups and be scheduled.
+        lr: step size ρ ≥ 0.  With `kl_weight` k, lr · k is the share of λ that each step replaces: keep it below 1.
+        num_data: N ≥ 1, the number of training examples behind the mean loss.
+        kl_weight: weight of the KL term, ≥ 0; 1 is Bayes' rule, smaller values give a colder, more decided posterior.
+        momentum: β in [0, 1).
+        prior: λ₀, one number for all weights; 0 is the uniform prior.  See `set_prior_to_posterior`.
+        foreach: use torch's multi-tensor operations; None chooses them on accelerators only.
+
+    Raises:
+        ValueError: for a value outside the ranges above.
+
+    Source: Meng, Bachmann & Khan (2020), Eqs. 5-8 and Algorithm 1; Khan & Rue (2023).
+
+    >>> natural = torch.zeros(3, requires_grad=True)
+    >>> optimizer = BayesBiNN([natural], lr=0.5, num_data=10)
+    >>> natural.grad = torch.tensor([0.1, 0.0, -0.2])
+    >>> optimizer.step()
+    >>> natural.tolist()
+    [-0.5, 0.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        *,
+        num_data: int,
+        kl_weight: float = 1.0,
+        momentum: float = 0.0,
+        prior: float = 0.0,
+        foreach: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "num_data": num_data,
+            "kl_weight": kl_weight,
+            "momentum": momentum,
+            "prior": prior,
+            "foreach": foreach,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch.optim; every option is checked, whichever way the group came in."""
+        _check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # a checkpoint may be older than an option
+            for name, default in (("kl_weight", 1.0), ("momentum", 0.0), ("prior", 0.0), ("foreach", None)):
+                group.setdefault(name, default)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step; parameters without a gradient are left alone.
+
+        Args:
+            closure: re-evaluates the model and returns the loss (optional).
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            RuntimeError: for a sparse gradient.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if any(p.grad.is_sparse for p in params):
+                raise RuntimeError("BayesBiNN does not support sparse gradients")
+            if not params:
+                continue
+            foreach = group["foreach"]
+            if foreach is None:
+                foreach = all(p.device.type == "cuda" for p in params)
+            (self._step_foreach if foreach else self._step_each)(group, params)
+        return loss
+
+    def _step_each(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        lr, n, k, beta = group["lr"], group["num_data"], group["kl_weight"], group["momentum"]
+        for natural in params:
+            prior = self.prior_of(natural)
+            if beta == 0:
+                # the rule with its terms in λ collected: one pass for the decay, one for the gradient
+                natural.mul_(1 - lr * k).add_(natural.grad, alpha=-lr * n)  # type: ignore[arg-type]
+                if isinstance(prior, Tensor) or prior:
+                    natural.add_(prior, alpha=lr * k)
+            else:
+                state = self._momentum_state(natural)
+                descent = (natural - prior).mul_(k).add_(natural.grad, alpha=n)  # type: ignore[arg-type]
+                state["momentum"].mul_(beta).add_(descent, alpha=1 - beta)
+                natural.add_(state["momentum"], alpha=-lr / (1 - beta ** state["step"]))
+
+    def _step_foreach(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        lr, n, k, beta = group["lr"], group["num_data"], group["kl_weight"], group["momentum"]
+        grads = [p.grad for p in params]
+        priors = [_filled(self.prior_of(p), p) for p in params]
+        if beta == 0:
+            torch._foreach_mul_(params, 1 - lr * k)
+            torch._foreach_add_(params, grads, alpha=-lr * n)  # type: ignore[arg-type]
+            torch._foreach_add_(params, priors, alpha=lr * k)
+        else:
+            states = [self._momentum_state(p) for p in params]
+            momenta = [state["momentum"] for state in states]
+            descents = torch._foreach_sub(params, priors)
+            torch._foreach_mul_(descents, k)
+            torch._foreach_add_(descents, grads, alpha=n)  # type: ignore[arg-type]
+            torch._foreach_mul_(momenta, beta)
+            torch._foreach_add_(momenta, descents, alpha=1 - beta)
+            for natural, state in zip(params, states, strict=True):  # steps differ where a gradient was None before
+                natural.add_(state["momentum"], alpha=-lr / (1 - beta ** state["step"]))
+
+    def _momentum_state(self, natural: Tensor) -> dict[str, Any]:
+        state = self.state[natural]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(natural, memory_format=torch.preserve_format)
+            state["step"] = 0
+        state["step"] += 1
+        return state
+
+    def prior_of(self, natural: Tensor) -> Tensor | float:
+        """λ₀ of one parameter: its own tensor after `set_prior_to_posterior`, else the group's number.
+
+        Raises:
+            KeyError: if the optimizer does not hold this parameter.
+        """
+        if "prior" in self.state.get(natural, {}):
+            prior: Tensor = self.state[natural]["prior"]
+            return prior
+        for group in self.param_groups:
+            if any(p is natural for p in group["params"]):
+                return float(group["prior"])
+        raise KeyError(f"this optimizer does not hold the parameter of shape {tuple(natural.shape)}")
+
+    @torch.no_grad()
+    def set_prior_to_posterior(self, strength: float = 1.0) -> None:
+        """λ₀ ← strength · λ for every parameter: what was learned becomes the prior of the next task.
+
+        Momentum, if any, starts anew: it belongs to the old task.
+
+        Args:
+            strength: 1 is Bayes' rule; above 1 the new prior is more certain than the posterior was.
+
+        Raises:
+            ValueError: for a negative or infinite strength.
+
+        Source: Meng, Bachmann & Khan (2020), Sec. 3.4.
+        """
+        if not 0.0 <= strength < float("inf"):
+            raise ValueError(f"strength must be a finite number of at least 0, got {strength}")
+        for group in self.param_groups:
+            for natural in group["params"]:
+                self.state[natural] = {"prior": natural.detach() * strength}
+
+    @torch.no_grad()
+    def kl_divergence(self) -> Tensor:
+        """KL(q‖q₀) to the current prior, summed over all parameters, in nats (a 0-d float64 tensor).
+
+        >>> natural = torch.full((4,), 50.0, requires_grad=True)
+        >>> BayesBiNN([natural], lr=0.1, num_data=1).kl_divergence()
+        tensor(2.7726, dtype=torch.float64)
+        """
+        naturals = [p for group in self.param_groups for p in group["params"]]
+        terms = [bernoulli.kl_divergence(p, self.prior_of(p)).sum(dtype=torch.float64).cpu() for p in naturals]
+        return torch.stack(terms).sum()
+
+
+def _filled(prior: Tensor | float, like: Tensor) -> Tensor:
+    return prior if isinstance(prior, Tensor) else torch.full_like(like, prior)
+
+
+def _check(group: dict[str, Any]) -> None:
+    inf = float("inf")
+    ranges = {
+        "lr": (0.0 <= group["lr"] < inf, "a finite number of at least 0"),
+        "num_data": (1 <= group["num_data"] < inf, "at least 1"),
+        "kl_weight": (0.0 <= group["kl_weight"] < inf, "a finite number of at least 0"),
+        "momentum": (0.0 <= group["momentum"] < 1.0, "in [0, 1)"),
+        "prior": (-inf < group["prior"] < inf, "a finite number"),
+    }
+    for name, (valid, need) in ranges.items():
+        if not valid:
+            raise ValueError(f"{name} must be {need}, got {group[name]}")

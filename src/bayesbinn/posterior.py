@@ -1,0 +1,211 @@
+"""Draw networks from the posterior, and describe it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from . import bernoulli
+from .nn import BinaryLayer, binary_layers
+from .optim import BayesBiNN
+
+
+def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    """One network from the posterior: {layer name: ±1 weight}, drawn independently per weight, P(w = +1) = σ(2λ).
+
+    Layers whose binarizer has no posterior (such as `SignSTE`) give their mode; λ shared by two layers is drawn once.
+
+    Args:
+        net: a network with binary layers.
+        generator: source of randomness, on the device of the parameters; torch's global generator if None.
+
+    Raises:
+        ValueError: if `net` has no binary layer.
+
+    >>> from bayesbinn.nn import BinaryLinear
+    >>> draw(nn.Sequential(BinaryLinear(2, 2)), torch.Generator().manual_seed(0))["0"].shape
+    torch.Size([2, 2])
+    """
+    drawn: dict[int, Tensor] = {}
+    weights = {}
+    for name, layer in _layers(net):
+        natural = layer.natural
+        if id(natural) not in drawn:
+            with torch.no_grad():
+                posterior = layer.binarizer.has_posterior
+                drawn[id(natural)] = bernoulli.sample(natural, None, generator) if posterior else bernoulli.sign(natural)
+        weights[name] = drawn[id(natural)]
+    return weights
+
+
+@contextmanager
+def sampled_weights(
+    net: nn.Module, seed: int | torch.Generator | None = None, *, weights: dict[str, Tensor] | None = None
+) -> Iterator[nn.Module]:
+    """Fix one posterior draw for everything inside: each binary layer computes with it, in either mode.
+
+    On exit, also through an exception, the layers are as before.  λ receives no gradient inside.
+
+    Args:
+        net: a network with binary layers.
+        seed: seed of the draw, or a generator to draw from; torch's global generator if None.
+        weights: use these weights (as from `draw`) instead of drawing.
+
+    Yields:
+        `net`.
+
+    Raises:
+        ValueError: if `net` has no binary layer, or `weights` does not fit its layers.
+
+    >>> from bayesbinn.nn import BinaryLinear
+    >>> net, x = nn.Sequential(BinaryLinear(2, 2)), torch.ones(1, 2)
+    >>> with sampled_weights(net, seed=0):
+    ...     same = bool((net(x) == net(x)).all())
+    >>> same
+    True
+    """
+    layers = dict(_layers(net))
+    if weights is None:
+        generator = generator_for(net, seed) if isinstance(seed, int) else seed
+        weights = draw(net, generator)
+    _check_weights(layers, weights)
+    before = {name: layer._draw for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer._draw = weights[name]
+        yield net
+    finally:
+        for name, layer in layers.items():
+            layer._draw = before[name]
+
+
+def generator_for(net: nn.Module, seed: int) -> torch.Generator:
+    """A generator seeded with `seed`, on the device of the binary parameters of `net`."""
+    device = next(layer.natural.device for _, layer in _layers(net))
+    return torch.Generator(device).manual_seed(seed)
+
+
+def has_posterior(net: nn.Module) -> bool:
+    """Whether drawing from `net` means something: some binary layer's binarizer has a posterior."""
+    return any(layer.binarizer.has_posterior for _, layer in binary_layers(net))
+
+
+@dataclass(frozen=True)
+class LayerPosterior:
+    """The posterior of one layer, or of all (`name` "total").
+
+    Attributes:
+        num_weights: number of ±1 weights.
+        entropy: mean entropy per weight, in nats (log 2 = undecided, 0 = certain).
+        kl: KL(q‖q₀) summed over the weights, in nats.
+        saturated: share of weights with |μ| > 0.99.
+        undecided: share of weights with |λ| < 1.
+        flip_rate: share of weights whose mode changed sign since `previous`; None without one.
+    """
+
+    name: str
+    num_weights: int
+    entropy: float
+    kl: float
+    saturated: float
+    undecided: float
+    flip_rate: float | None
+
+
+@dataclass(frozen=True)
+class PosteriorSummary:
+    """`layers`, in network order, and their `total`; `str()` is a table.  See `posterior_summary`."""
+
+    layers: list[LayerPosterior]
+    total: LayerPosterior
+    signs: dict[str, Tensor] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        rows = [("layer", "weights", "entropy", "KL (nats)", "saturated", "undecided", "flip rate")]
+        for p in [*self.layers, self.total]:
+            flips = "-" if p.flip_rate is None else f"{p.flip_rate:.2%}"
+            kl, saturated, undecided = f"{p.kl:,.1f}", f"{p.saturated:.1%}", f"{p.undecided:.1%}"
+            rows.append((p.name, f"{p.num_weights:,}", f"{p.entropy:.4f}", kl, saturated, undecided, flips))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ("  ".join([r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:], widths[1:], strict=True))]) for r in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
+
+@torch.no_grad()
+def posterior_summary(
+    net: nn.Module, optimizer: BayesBiNN | None = None, previous: PosteriorSummary | None = None
+) -> PosteriorSummary:
+    """Entropy, KL, saturation and flip rate of the posterior, per layer and in total.
+
+    Args:
+        net: a network with binary layers.
+        optimizer: the KL is taken to its prior; to the uniform prior if None.
+        previous: an earlier summary of the same network, to count the flips since.
+
+    Raises:
+        ValueError: if `net` has no binary layer, or `previous` is of another network.
+
+    >>> from bayesbinn.nn import BinaryLinear
+    >>> print(posterior_summary(nn.Sequential(BinaryLinear(2, 2, init="zeros"))))
+    layer  weights  entropy  KL (nats)  saturated  undecided  flip rate
+    0            4   0.6931        0.0       0.0%     100.0%          -
+    total        4   0.6931        0.0       0.0%     100.0%          -
+    """
+    layers, signs = [], {}
+    for name, layer in _layers(net):
+        natural = layer.natural
+        signs[name] = natural >= 0
+        flip_rate = None
+        if previous is not None:
+            before = previous.signs.get(name)
+            if before is None or before.shape != natural.shape:
+                raise ValueError(f"previous summary has no layer {name!r} of shape {tuple(natural.shape)}")
+            flip_rate = float((before != signs[name]).double().mean())
+        layers.append(
+            LayerPosterior(
+                name=name,
+                num_weights=natural.numel(),
+                entropy=float(bernoulli.entropy(natural).mean(dtype=torch.float64)),
+                kl=float(
+                    bernoulli.kl_divergence(natural, 0.0 if optimizer is None else optimizer.prior_of(natural)).sum(
+                        dtype=torch.float64
+                    )
+                ),
+                saturated=float((bernoulli.mean(natural).abs() > 0.99).double().mean()),
+                undecided=float((natural.abs() < 1).double().mean()),
+                flip_rate=flip_rate,
+            )
+        )
+    num_weights = sum(p.num_weights for p in layers)
+
+    def average(attribute: str) -> float:
+        return sum(getattr(p, attribute) * p.num_weights for p in layers) / num_weights
+
+    total = LayerPosterior(
+        name="total",
+        num_weights=num_weights,
+        entropy=average("entropy"),
+        kl=sum(p.kl for p in layers),
+        saturated=average("saturated"),
+        undecided=average("undecided"),
+        flip_rate=None if previous is None else average("flip_rate"),
+    )
+    return PosteriorSummary(layers, total, signs)
+
+
+def _layers(net: nn.Module) -> list[tuple[str, BinaryLayer]]:
+    layers = list(binary_layers(net))
+    if not layers:
+        raise ValueError(f"{type(net).__name__} has no binary layer: make it binary with binarize_(net)")
+    return layers
+
+
+def _check_weights(layers: dict[str, BinaryLayer], weights: dict[str, Tensor]) -> None:
+    if weights.keys() != layers.keys():
+        raise ValueError(f"weights are for layers {sorted(weights)}, the network has {sorted(layers)}")
+    for name, layer in layers.items():
+        if weights[name].shape != layer.natural.shape:
+            found, need = tuple(weights[name].shape), tuple(layer.natural.shape)
+            raise ValueError(f"weights of layer {name!r} have shape {found}, the layer needs {need}")
