@@ -1,6 +1,5 @@
 """Metrics of predicted class probabilities, thin over torchmetrics where it has them."""
 
-import torch
 from torch import Tensor
 
 
@@ -11,6 +10,7 @@ def accuracy(probs: Tensor, labels: Tensor) -> float:
         probs: (B, C) class probabilities.
         labels: (B,) integer classes.
 
+    >>> import torch
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1]))
     0.5
     """
@@ -20,6 +20,7 @@ def accuracy(probs: Tensor, labels: Tensor) -> float:
 def nll(probs: Tensor, labels: Tensor) -> float:
     """Negative log likelihood −1/B Σ log p(label), in nats per input; probabilities below 1e-12 count as 1e-12.
 
+    >>> import torch
     >>> round(nll(torch.tensor([[0.5, 0.5]]), torch.tensor([0])), 4)
     0.6931
     """
@@ -28,10 +29,11 @@ def nll(probs: Tensor, labels: Tensor) -> float:
 
 
 def ece(probs: Tensor, labels: Tensor, num_bins: int = 15) -> float:
-    """Expected calibration error Σ_b |B_b|/B · |accuracy(B_b) − confidence(B_b)| over equal bins of confidence, in [0, 1].
+    """Expected calibration error Σ_b |B_b|/B · |accuracy(B_b) − confidence(B_b)|, in [0, 1].
 
-    Source: Guo et al. (2017); computed by torchmetrics (15 bins, L1).
+    Source: Guo et al. (2017); computed by torchmetrics (equal bins of confidence, L1).
 
+    >>> import torch
     >>> round(ece(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1])), 4)
     0.0
     """

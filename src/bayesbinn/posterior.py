@@ -34,8 +34,11 @@ def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, 
         natural = layer.natural
         if id(natural) not in drawn:
             with torch.no_grad():
-                posterior = layer.binarizer.has_posterior
-                drawn[id(natural)] = bernoulli.sample(natural, None, generator) if posterior else bernoulli.sign(natural)
+                drawn[id(natural)] = (
+                    bernoulli.sample(natural, None, generator)
+                    if layer.binarizer.has_posterior
+                    else bernoulli.sign(natural)
+                )
         weights[name] = drawn[id(natural)]
     return weights
 
@@ -123,14 +126,21 @@ class PosteriorSummary:
     signs: dict[str, Tensor] = field(repr=False, compare=False)
 
     def __str__(self) -> str:
-        rows = [("layer", "weights", "entropy", "KL (nats)", "saturated", "undecided", "flip rate")]
+        rows: list[tuple[str, ...]] = [
+            ("layer", "weights", "entropy", "KL (nats)", "saturated", "undecided", "flip rate")
+        ]
         for p in [*self.layers, self.total]:
             flips = "-" if p.flip_rate is None else f"{p.flip_rate:.2%}"
             kl, saturated, undecided = f"{p.kl:,.1f}", f"{p.saturated:.1%}", f"{p.undecided:.1%}"
             rows.append((p.name, f"{p.num_weights:,}", f"{p.entropy:.4f}", kl, saturated, undecided, flips))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ("  ".join([r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:], widths[1:], strict=True))]) for r in rows)
-        return "\n".join(line.rstrip() for line in lines)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        )
 
 
 @torch.no_grad()
@@ -181,7 +191,7 @@ def posterior_summary(
     num_weights = sum(p.num_weights for p in layers)
 
     def average(attribute: str) -> float:
-        return sum(getattr(p, attribute) * p.num_weights for p in layers) / num_weights
+        return float(sum(getattr(p, attribute) * p.num_weights for p in layers) / num_weights)
 
     total = LayerPosterior(
         name="total",

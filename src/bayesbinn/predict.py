@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .posterior import generator_for, has_posterior, sampled_weights
@@ -45,9 +46,7 @@ class RegressionPrediction:
     num_samples: int
 
 
-def predict(
-    net: nn.Module, x: Tensor, num_samples: int = 32, *, seed: int = 0, batch_size: int = 1024
-) -> Prediction:
+def predict(net: nn.Module, x: Tensor, num_samples: int = 32, *, seed: int = 0, batch_size: int = 1024) -> Prediction:
     """Class probabilities  p(y|x) = 1/S Σ_s softmax f_{w_s}(x),  w_s ~ q,  and their uncertainty.
 
     The network's output is taken as logits.  The S networks are the same for every input and depend only on `seed`;
@@ -73,17 +72,13 @@ def predict(
     >>> predict(net, torch.zeros(2, 4), num_samples=0).probs.shape
     torch.Size([2, 3])
     """
-    total = expected_entropy = votes = None
+    total = expected_entropy = votes = torch.zeros(())
     for logits in _outputs(net, x, num_samples, seed, batch_size, _check_logits):
         log_probs = torch.log_softmax(logits.float() if logits.dtype != torch.float64 else logits, -1)
         probs = log_probs.exp()
-        if total is None:
-            total, votes = torch.zeros_like(probs), torch.zeros_like(probs)
-            expected_entropy = torch.zeros_like(probs[:, 0])
-        total += probs
-        expected_entropy += _entropy(probs)
-        votes += torch.nn.functional.one_hot(probs.argmax(-1), probs.shape[-1])
-    assert total is not None and votes is not None and expected_entropy is not None
+        total = probs + total
+        expected_entropy = _entropy(probs) + expected_entropy
+        votes = F.one_hot(probs.argmax(-1), probs.shape[-1]) + votes
     networks = max(num_samples, 1)
     probs, expected_entropy = total / networks, expected_entropy / networks
     entropy = _entropy(probs)
@@ -108,15 +103,12 @@ def predict_regression(
     >>> predict_regression(torch.nn.Linear(4, 1), torch.zeros(2, 4), num_samples=0).mean.shape
     torch.Size([2, 1])
     """
-    count, mean, squares = 0, None, None
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
     for output in _outputs(net, x, num_samples, seed, batch_size, lambda _: None):
-        if mean is None:
-            mean, squares = torch.zeros_like(output), torch.zeros_like(output)
         count += 1  # Welford's update: no cancellation when the deviation is small beside the mean
         delta = output - mean
-        mean += delta / count
-        squares += delta * (output - mean)
-    assert mean is not None and squares is not None
+        mean = mean + delta / count
+        squares = delta * (output - mean) + squares
     return RegressionPrediction(mean=mean, std=(squares / count).sqrt(), num_samples=num_samples)
 
 
@@ -132,7 +124,7 @@ def _outputs(
     if len(x) == 0:
         raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
     if num_samples and not has_posterior(net):
-        raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use num_samples=0")
+        raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use 0")
     generator = generator_for(net, seed) if num_samples else None
     parameter = next(net.parameters(), None)
     device = x.device if parameter is None else parameter.device
@@ -140,8 +132,8 @@ def _outputs(
         for _ in range(max(num_samples, 1)):
             with sampled_weights(net, generator) if num_samples else nullcontext():
                 outputs = []
-                for batch in x.split(batch_size):
-                    outputs.append(net(batch.to(device)))
+                for start in range(0, len(x), batch_size):
+                    outputs.append(net(x[start : start + batch_size].to(device)))
                     check(outputs[-1])
             yield torch.cat(outputs)
 
@@ -164,4 +156,5 @@ def _check_logits(logits: Tensor) -> None:
 
 
 def _entropy(probs: Tensor) -> Tensor:
-    return torch.special.entr(probs).sum(-1)
+    entropy: Tensor = torch.special.entr(probs).sum(-1)
+    return entropy

@@ -15,7 +15,7 @@ class _ClippedStraightThrough(torch.autograd.Function):
         return bernoulli.sign(natural)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (natural,) = ctx.saved_tensors
         # descent moves against the gradient: opposite signs drive |λ| further out
         outward = (natural.abs() > ctx.clip) & (natural * grad < 0)

@@ -57,7 +57,7 @@ def binarize_(
     names = {name: layer for name, layer in net.named_modules(remove_duplicate=False) if type(layer) in TWINS}
     for pattern in include + exclude:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"pattern {pattern!r} matches none of the convertible layers: {', '.join(names) or '(none)'}")
+            raise ValueError(f"{pattern!r} matches none of the layers that can be converted: {', '.join(names) or '-'}")
     chosen = [n for n in names if _matches(n, include) and not _matches(n, exclude)]
     if not chosen:
         raise ValueError(f"nothing to convert: {exclude} excludes every layer that {include} includes")

@@ -55,13 +55,18 @@ class BinaryLayer(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(
-        self, *args: Any, binarizer: Binarizer | None = None, init: Init = "signs", magnitude: float = 1.0, **kwargs: Any
+        self,
+        *args: Any,
+        binarizer: Binarizer | None = None,
+        init: Init = "signs",
+        magnitude: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
         self._take(self.float_type(*args, **kwargs), binarizer, init, magnitude)
 
     def _take(self, layer: Any, binarizer: Binarizer | None, init: Init, magnitude: float) -> None:
-        # what the float twin has beyond a bare Module are its settings (stride, in_features, ...): its code can run on self
+        # what the float twin has beyond a bare Module are its settings (stride, ...), so that its code can run on self
         self.__dict__.update({k: v for k, v in vars(layer).items() if k not in vars(self)})
         self.training = layer.training
         self.register_parameter("bias", layer.bias)
@@ -121,7 +126,7 @@ class BinaryLinear(BinaryLayer):
 class _BinaryConv(BinaryLayer):
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         # torch's own code for padding modes, run on the settings taken over in _take
-        out: Tensor = self.float_type._conv_forward(self, x, weight, self.bias)  # type: ignore[attr-defined]
+        out: Tensor = self.float_type._conv_forward(self, x, weight, self.bias)
         return out
 
 

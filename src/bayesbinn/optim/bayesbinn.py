@@ -79,7 +79,7 @@ class BayesBiNN(Optimizer):
                 group.setdefault(name, default)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; parameters without a gradient are left alone.
 
         Args:
@@ -142,7 +142,7 @@ class BayesBiNN(Optimizer):
                 natural.add_(state["momentum"], alpha=-lr / (1 - beta ** state["step"]))
 
     def _momentum_state(self, natural: Tensor) -> dict[str, Any]:
-        state = self.state[natural]
+        state: dict[str, Any] = self.state[natural]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(natural, memory_format=torch.preserve_format)
             state["step"] = 0
