@@ -99,7 +99,7 @@ class BinaryLayer(nn.Module):
         return self.apply_weight(x, self.weight)
 
     def extra_repr(self) -> str:
-        return f"{self.float_type.extra_repr(self)}, binarizer={self.binarizer!r}"  # type: ignore[arg-type]
+        return f"{self.float_type.extra_repr(self)}, binarizer={self.binarizer!r}"
 
 
 class BinaryLinear(BinaryLayer):
@@ -126,7 +126,7 @@ class BinaryLinear(BinaryLayer):
 class _BinaryConv(BinaryLayer):
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         # torch's own code for padding modes, run on the settings taken over in _take
-        out: Tensor = self.float_type._conv_forward(self, x, weight, self.bias)
+        out: Tensor = self.float_type._conv_forward(self, x, weight, self.bias)  # type: ignore[attr-defined]
         return out
 
 
