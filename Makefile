@@ -1,0 +1,36 @@
+# make demo   train on the embedded digits, print accuracy and uncertainty
+# make test   the default tests (under 5 minutes on 2 cores)
+# make check  format, lint, types, import layering
+# Each installs what it needs into .venv first; only Python, pip and make must be there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all check format clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/bayesbinn train digits --threads 1 --output runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+test: .venv/installed
+	$(BIN)/pytest --numprocesses auto -m "not slow"
+
+test-all: .venv/installed
+	$(BIN)/pytest --numprocesses auto
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

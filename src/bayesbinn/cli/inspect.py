@@ -1,0 +1,59 @@
+"""`bayesbinn inspect`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..nn import binary_layers
+from ..posterior import has_posterior, posterior_summary
+from ..train import load_run
+from .tables import table
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def inspect(run: Path, as_json: bool) -> None:
+    """Layers of a RUN, their bits, and how decided the posterior is."""
+    net, config, description = load_run(run)
+    binary = dict(binary_layers(net))
+    num_binary = sum(layer.natural.numel() for layer in binary.values())
+    num_real = sum(p.numel() for p in net.parameters()) - num_binary
+    summary = posterior_summary(net) if has_posterior(net) else None
+    result: dict[str, Any] = {
+        "model": config.model,
+        "method": config.method,
+        "data": config.data,
+        **description,
+        "binary_weights": num_binary,
+        "real_parameters": num_real,
+        "bytes_as_bits": (num_binary + 7) // 8 + 4 * num_real,
+        "bytes_as_float32": 4 * (num_binary + num_real),
+        "layers": [
+            {"name": name, "type": type(layer).__name__, "shape": list(layer.natural.shape)}
+            for name, layer in binary.items()
+        ],
+        "posterior": [dataclasses.asdict(p) for p in (*summary.layers, summary.total)] if summary else None,
+    }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"{config.model} for {config.data}, trained with {config.method}")
+    click.echo(f"input {description['input_shape']}, {description['num_classes']} classes")
+    rows = [["layer", "type", "shape", "weights"]]
+    for name, layer in binary.items():
+        shape = "×".join(map(str, layer.natural.shape))
+        rows.append([name, type(layer).__name__, shape, f"{layer.natural.numel():,}"])
+    if binary:
+        click.echo("\n".join(table(rows)))
+    click.echo(
+        f"{num_binary:,} binary weights and {num_real:,} real parameters: {result['bytes_as_bits']:,} bytes as bits, "
+        f"{result['bytes_as_float32']:,} as float32 ({result['bytes_as_float32'] / result['bytes_as_bits']:.1f}×)"
+    )
+    if summary:
+        click.echo(f"\n{summary}")
+    else:
+        click.echo(f"no posterior: {config.method} learns one network")

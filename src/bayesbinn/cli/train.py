@@ -1,0 +1,134 @@
+"""`bayesbinn train`."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..train import config as configuration
+from ..train.loop import Callbacks, StoppedError
+from ..train.run import check_new
+from ..train.run import train as run_training
+from .tables import evaluation_lines
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A `--setting` option for every field of `Config`, and --config and --print-config."""
+    for name, f in reversed(configuration.FIELDS.items()):
+        if name == "data":
+            continue
+        kind, help = configuration.field_type(name), f.metadata["help"]
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            flag = f"{flag}/--no-{name.replace('_', '-')}"
+        choices = f.metadata.get("choices")
+        shown = f"{help}  [default: {f.default}]" if f.default is not None else f"{help}  [default: the method's]"
+        command = click.option(flag, name, type=click.Choice(choices) if choices else kind, default=None, help=shown)(
+            command
+        )
+    command = click.option("--print-config", is_flag=True, help="Print the settings as TOML and exit.")(command)
+    return click.option(
+        "--config", "recipe", type=click.Path(path_type=Path), help="TOML file of settings; options override it."
+    )(command)
+
+
+@click.command()
+@click.argument("data", required=False)
+@click.option("--output", type=click.Path(path_type=Path), help="The run's folder (needed).")
+@click.option("--resume", is_flag=True, help="Continue the run in --output bit for bit; start it if there is none.")
+@settings_options
+def train(
+    data: str | None, output: Path | None, resume: bool, recipe: Path | None, print_config: bool, **options: Any
+) -> None:
+    """Train a network on DATA into a run folder.
+
+    DATA is digits (embedded, the default), mnist, fashion-mnist, cifar10, cifar100 (NAME.npz under $BAYESBINN_DATA),
+    npz:FILE (arrays x_train, y_train, x_test, y_test), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
+    """
+    given = {"data": data, **options}
+    settings = configuration.read_toml(recipe) if recipe else {}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    config = configuration.make_config(settings)
+    if print_config:
+        click.echo(configuration.to_toml(config), nl=False)
+        return
+    if output is None:
+        raise click.UsageError("Missing option '--output': name a folder for the run, e.g. --output runs/first")
+    if not resume:
+        check_new(output)  # before data are loaded
+
+    stop = StopSignals()
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=None, epoch=1, note="")
+
+        def after_step(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        def after_epoch(line: dict[str, Any]) -> None:
+            text = epoch_line(line, config.epochs)
+            bar.update(task, epoch=min(line["epoch"] + 1, config.epochs))
+            bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
+
+        try:
+            result = run_training(
+                settings, output, resume=resume, callbacks=Callbacks(after_step, after_epoch, stop.asked)
+            )
+        except StoppedError:
+            click.echo(f"stopped and saved: continue with bayesbinn train --output {output} --resume", err=True)
+            sys.exit(stop.exit_status)
+    click.echo("\n".join(evaluation_lines(result)))
+    click.echo(f"saved in {output}")
+
+
+class StopSignals:
+    """Ctrl-C and a scheduler's SIGTERM ask the loop to save and stop; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self.received is not None
+
+    @property
+    def exit_status(self) -> int:
+        """0 after SIGTERM (a scheduler's ordinary end), 130 after Ctrl-C."""
+        return 0 if self.received == signal.SIGTERM else 130
+
+
+def epoch_line(line: dict[str, Any], epochs: int) -> str:
+    """One plain line about an epoch."""
+    part = "test" if "test_accuracy" in line else "validation"
+    words = [
+        f"epoch {line['epoch']}/{epochs}",
+        f"loss {line['loss']:.4f}",
+        f"nll {line['nll']:.4f}",
+        *([f"kl {line['kl']:,.0f}"] if "kl" in line else []),
+        f"accuracy {line['accuracy']:.2%}",
+        f"{part} {line[f'{part}_accuracy']:.2%}",
+        *([f"entropy {line['entropy']:.3f}"] if "entropy" in line else []),
+        *([f"flips {line['flip_rate']:.2%}"] if line.get("flip_rate") is not None else []),
+        f"{line['seconds']:.1f} s",
+    ]
+    return "  ".join(words)

@@ -1,0 +1,131 @@
+"""Everything a run can be told, in one flat record: defaults, TOML recipe, command line, in that order."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from .errors import UserError, unknown
+from .models import ModelConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+import tomli_w
+
+
+def option(default: Any, help: str, minimum: float | None = None, maximum: float | None = None, **more: Any) -> Any:
+    """A dataclass field with what the command line shows of it and the range its value must be in."""
+    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum, **more})
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run's settings.  Options of a method that are None take the method's default (see `methods.METHODS`)."""
+
+    data: str = option("digits", "what to learn: digits, mnist, fashion-mnist, cifar10, cifar100, npz:FILE, ...")
+    validation: float = option(0.0, "share of the training set held out for choosing settings", 0.0, 0.9)
+    augment: str = option("none", "random changes of training images", choices=("none", "crop-flip"))
+    model: str = option("mlp", "network", choices=("mlp", "vgg-small", "resnet18"))
+    width: int = option(256, "units of each hidden layer (mlp)", 1)
+    depth: int = option(3, "number of hidden layers (mlp)", 0)
+    width_multiplier: float = option(1.0, "factor on the channels (vgg-small, resnet18)", 0.001)
+    dropout: float = option(0.2, "dropout rate before linear layers", 0.0, 0.99)
+    affine: bool = option(True, "learnable scale and shift in batch norm")
+    output_scale: bool = option(True, "learnable scale of the logits")
+    real_ends: bool = option(False, "keep the first and the last layer real")
+    method: str = option("bayesbinn", "how to train: bayesbinn, bayesbinn-2020, ste, float")
+    epochs: int = option(40, "passes over the training set", 1)
+    batch_size: int = option(32, "examples in one step", 1)
+    lr: float | None = option(None, "learning rate of the method (its peak, under a schedule)", 0.0)
+    real_lr: float = option(0.01, "learning rate of the real parameters (Adam)", 0.0)
+    schedule: str = option("cosine", "learning rates over the run", choices=("cosine", "constant"))
+    warmup: float = option(0.0, "epochs of linear warm-up", 0.0)
+    train_samples: int = option(1, "networks drawn per training step", 1)
+    kl_weight: float | None = option(None, "weight of the KL term; 1 is Bayes, less is colder", 0.0)
+    num_data: int | None = option(None, "N in the ELBO; default: the size of the training set", 1)
+    momentum: float | None = option(None, "momentum of the Bayesian rule", 0.0, 0.9999)
+    temperature: float | None = option(None, "temperature of the concrete relaxation", 1e-30)
+    clip: float | None = option(None, "bound on the latent weight (ste)", 1e-30)
+    init: str | None = option(None, "where λ starts", choices=("signs", "zeros", "weights"))
+    magnitude: float | None = option(None, "|λ| at the start", 1e-30)
+    samples: int = option(32, "networks drawn for the mean prediction", 0)
+    seed: int = option(0, "seed of everything random", 0)
+    device: str = option("cpu", "torch device")
+    threads: int = option(0, "CPU threads; 0 leaves torch's choice", 0)
+    checkpoint_steps: int = option(0, "steps between checkpoints within an epoch; 0: only at its end", 0)
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The part that decides the network."""
+        names = {f.name for f in dataclasses.fields(ModelConfig)}
+        return ModelConfig(**{k: v for k, v in dataclasses.asdict(self).items() if k in names})
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+
+
+def make_config(*sources: dict[str, Any]) -> Config:
+    """The configuration of the given settings, later ones before earlier ones, every value checked.
+
+    Raises:
+        UserError: for an unknown key, a wrong type or a value out of range.
+
+    >>> make_config({"epochs": 3}, {"epochs": 5, "data": "mnist"}).epochs
+    5
+    """
+    settings: dict[str, Any] = {}
+    for source in sources:
+        for key, value in source.items():
+            settings[key] = _checked(key, value)
+    return Config(**settings)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        UserError: if it is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no recipe at {path}: give --config an existing TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"cannot read {path} as TOML: {error}") from None
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as TOML; options that are None are left out."""
+    return tomli_w.dumps({k: v for k, v in dataclasses.asdict(config).items() if v is not None})
+
+
+def _checked(key: str, value: Any) -> Any:
+    if key not in FIELDS:
+        raise unknown("setting", key, FIELDS)
+    f = FIELDS[key]
+    kind = field_type(key)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{key} must be of type {kind.__name__}, got {value!r}")
+    choices, minimum, maximum = (f.metadata.get(k) for k in ("choices", "minimum", "maximum"))
+    if choices and value not in choices:
+        raise unknown(key, str(value), choices)
+    if kind is float and value != value:
+        raise UserError(f"{key} must be a number, got nan")
+    if minimum is not None and value < minimum:
+        raise UserError(f"{key} must be at least {minimum}, got {value}")
+    if value == float("inf") or (maximum is not None and value > maximum):
+        raise UserError(f"{key} must be at most {maximum if maximum is not None else 'a finite number'}, got {value}")
+    return value
+
+
+def field_type(key: str) -> type:
+    """The plain type of a setting: bool, int, float or str."""
+    annotation: Any = FIELDS[key].type
+    kind: type = next(iter(get_args(annotation)), annotation)  # the first of `float | None`
+    return kind

@@ -1,0 +1,313 @@
+"""Data sets as whole tensors in memory, and batches cut from them without a per-example loop."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import UserError, unknown
+
+DATA_FOLDER = "BAYESBINN_DATA"  # environment variable: the folder of NAME.npz files
+NPZ_SETS = ("mnist", "fashion-mnist", "cifar10", "cifar100")
+HUB_NAMES = {
+    "mnist": "ylecun/mnist",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+}
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+SPLIT_SEED = 2020  # one split for every run, so that what was held out stays held out
+
+
+@dataclass(frozen=True)
+class Split:
+    """N examples: x (N, C, H, W) or (N, F), in the units of the data file (uint8 or float32); y (N,) int64 classes."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, ready for training.
+
+    Attributes:
+        validation: the held-out part of the training set, or None.
+        mean, std: (C,) statistics of the training part, per channel (images) or feature (vectors); std is 1 where the
+            data does not vary.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    num_classes: int
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return tuple(self.train.x.shape[1:])
+
+
+def load_data(name: str, validation: float = 0.0) -> Data:
+    """Load a data set by name.
+
+    Args:
+        name: `digits` (embedded), `mnist`, `fashion-mnist`, `cifar10`, `cifar100` (NAME.npz under $BAYESBINN_DATA, else
+            from the Hugging Face hub), `npz:FILE`, `imagefolder:DIR` or `hf:NAME`.
+        validation: share of the training set to hold out, in [0, 1); the same examples in every run.
+
+    Raises:
+        UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together.
+
+    >>> load_data("digits", validation=0.1).input_shape
+    (1, 8, 8)
+    """
+    kind, _, where = name.partition(":")
+    if where and kind in _LOADERS:
+        arrays = _LOADERS[kind](where)
+    elif name == "digits":
+        arrays = _digits()
+    elif name in NPZ_SETS:
+        arrays = _named(name)
+    else:
+        raise unknown("data set", name, ["digits", *NPZ_SETS, "npz:FILE", "imagefolder:DIR", "hf:NAME"])
+    return make_data(name, arrays, validation)
+
+
+def make_data(name: str, arrays: dict[str, np.ndarray[Any, Any]], validation: float = 0.0) -> Data:
+    """A `Data` from the arrays x_train, y_train, x_test and y_test, checked.
+
+    x is (N, H, W), (N, H, W, C ≤ 4), (N, C, H, W) or (N, F), integer or float; y is (N,), whole numbers from 0.
+
+    Raises:
+        UserError: naming the array and what is wrong with it.
+    """
+    train, test = (_split(name, arrays, part) for part in ("train", "test"))
+    if train.x.shape[1:] != test.x.shape[1:]:
+        shapes = f"{tuple(train.x.shape[1:])} and {tuple(test.x.shape[1:])}"
+        raise UserError(f"{name}: inputs of x_train and x_test differ in shape, {shapes}: make them equal")
+    num_classes = int(train.y.max()) + 1
+    if num_classes < 2:
+        raise UserError(f"{name}: y_train holds one class only: give at least two")
+    if int(test.y.max()) >= num_classes:
+        raise UserError(f"{name}: y_test holds class {int(test.y.max())}, y_train only 0 to {num_classes - 1}")
+    held_out = None
+    if validation:
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        count = max(1, round(validation * len(train)))
+        if count >= len(train):
+            raise UserError(f"validation {validation} leaves none of the {len(train)} training examples: lower it")
+        held_out = Split(train.x[order[:count]], train.y[order[:count]])
+        train = Split(train.x[order[count:]], train.y[order[count:]])
+    mean, std = _statistics(train.x)
+    return Data(name, train, held_out, test, num_classes, mean, std)
+
+
+def to_device(data: Data, device: torch.device) -> Data:
+    """The same data on another device."""
+
+    def move(split: Split | None) -> Any:
+        return split and Split(split.x.to(device), split.y.to(device))
+
+    return replace(data, train=move(data.train), validation=move(data.validation), test=move(data.test))
+
+
+def batches(split: Split, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches (x float32, y) of one epoch in an order that only `seed` and `epoch` decide; the rest of N is dropped.
+
+    Args:
+        start: number of the first batch to give, to resume within an epoch.
+    """
+    generator = torch.Generator().manual_seed((seed << 20) + epoch)
+    order = torch.randperm(len(split), generator=generator).to(split.x.device)
+    for i in range(start, len(split) // batch_size):
+        chosen = order[i * batch_size : (i + 1) * batch_size]
+        x = split.x[chosen].float()
+        yield (x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x), split.y[chosen]
+
+
+def crop_flip(x: Tensor, padding: int = 4) -> Tensor:
+    """Each image of x (B, C, H, W) shifted by up to `padding` pixels, zeros coming in, and mirrored half the time."""
+    batch, _, height, width = x.shape
+    padded = torch.nn.functional.pad(x, (padding,) * 4)
+    top, left = (torch.randint(0, 2 * padding + 1, (batch, 1), device=x.device) for _ in range(2))
+    rows = top + torch.arange(height, device=x.device)
+    columns = left + torch.arange(width, device=x.device)
+    columns = torch.where(torch.rand(batch, 1, device=x.device) < 0.5, columns, columns.flip(1))
+    images = torch.arange(batch, device=x.device)[:, None, None]
+    # indexing the channels-last view keeps each pixel's channels together
+    cut = padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]
+    return cut.permute(0, 3, 1, 2)
+
+
+def read_inputs(path: Path, input_shape: tuple[int, ...]) -> Tensor:
+    """The inputs in a `.npy`, `.npz` (array `x`, else `x_test`) or image file, as (N, *input_shape) float32.
+
+    Raises:
+        UserError: if the file is missing, unreadable, of another shape, or holds NaN or infinity.
+    """
+    try:
+        match path.suffix.lower():
+            case ".npy":
+                array = np.load(path, allow_pickle=False)
+            case ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    key = next((k for k in ("x", "x_test") if k in arrays), None)
+                    if key is None:
+                        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: name the inputs x or x_test")
+                    array = arrays[key]
+            case ".png" | ".jpg" | ".jpeg" | ".bmp":
+                array = _read_image(path, gray=input_shape[0] == 1)[None]
+            case suffix:
+                raise UserError(f"cannot read {path}: {suffix or 'no'} suffix, expected .npy, .npz, .png or .jpg")
+    except FileNotFoundError:
+        raise UserError(f"no file at {path}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise error if isinstance(error, UserError) else UserError(f"cannot read {path}: {error}") from None
+    if array.shape == input_shape or array.shape in (input_shape[1:], (*input_shape[1:], *input_shape[:1])):
+        array = array[None]  # a single input
+    x = _inputs(str(path), array).float()
+    if x.shape[1:] != input_shape:
+        raise UserError(f"{path} holds inputs of shape {tuple(x.shape[1:])}, the network takes {input_shape}")
+    return x
+
+
+def _digits() -> dict[str, np.ndarray[Any, Any]]:
+    from sklearn.datasets import load_digits  # slow to import
+
+    digits = load_digits()
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(digits.target))
+    x, y = digits.images[order].astype(np.uint8), digits.target[order]
+    return {"x_train": x[:1437], "y_train": y[:1437], "x_test": x[1437:], "y_test": y[1437:]}
+
+
+def _named(name: str) -> dict[str, np.ndarray[Any, Any]]:
+    folder = os.environ.get(DATA_FOLDER)
+    if folder:
+        return _npz(str(Path(folder) / f"{name}.npz"))
+    try:
+        return _hub(HUB_NAMES[name])
+    except UserError as error:
+        raise UserError(f"no data set {name}: set {DATA_FOLDER} to a folder with {name}.npz ({error})") from None
+
+
+def _npz(file: str) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            missing = [key for key in ARRAYS if key not in arrays]
+            if missing:
+                raise UserError(f"{file} lacks {', '.join(missing)}: it must hold {', '.join(ARRAYS)}")
+            return {key: arrays[key] for key in ARRAYS}
+    except FileNotFoundError:
+        raise UserError(f"no file at {file}: give an existing .npz with {', '.join(ARRAYS)}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"cannot read {file}: {error}") from None
+
+
+def _image_folder(folder: str) -> dict[str, np.ndarray[Any, Any]]:
+    """DIR/train/CLASS/*.png and DIR/test/CLASS/*.png; classes are numbered in the order of their names."""
+    root, arrays = Path(folder), {}
+    suffixes = (".png", ".jpg", ".jpeg", ".bmp")
+    names = sorted(d.name for d in (root / "train").glob("*") if d.is_dir())
+    for part in ("train", "test"):
+        files = [(f, names.index(d.name)) for d in sorted((root / part).glob("*")) if d.name in names
+                 for f in sorted(d.iterdir()) if f.suffix.lower() in suffixes]  # fmt: skip
+        if not files:
+            raise UserError(f"no images under {root / part}: expected {root}/{part}/CLASS/*.png")
+        images = [_read_image(f, gray=False) for f, _ in files]
+        for (f, _), image in zip(files, images, strict=True):
+            if image.shape != images[0].shape:
+                raise UserError(f"{f} has shape {image.shape}, {files[0][0]} {images[0].shape}: make all images equal")
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = np.stack(images), np.array([label for _, label in files])
+    return arrays
+
+
+def _read_image(path: Path, gray: bool) -> np.ndarray[Any, Any]:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UserError("reading image files needs Pillow: pip install 'bayesbinn[data]'") from None
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L" if gray else "RGB"))
+
+
+def _hub(name: str) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise UserError(f"hf:{name} needs Hugging Face datasets: pip install 'bayesbinn[data]'") from None
+    try:
+        sets = load_dataset(name)
+    except Exception as error:  # whatever the hub, the network or the reader raises
+        raise UserError(f"cannot load {name!r} from the hub: {str(error).splitlines()[0]}") from None
+    arrays = {}
+    for part in ("train", "test"):
+        if part not in sets:
+            raise UserError(f"hf:{name} has splits {', '.join(sets)}: train and test are needed")
+        columns = sets[part].column_names
+        x_key = next((c for c in ("image", "img", "x", "features") if c in columns), None)
+        y_key = next((c for c in ("label", "fine_label", "y", "labels") if c in columns), None)
+        if x_key is None or y_key is None:
+            raise UserError(f"hf:{name} has columns {', '.join(columns)}: an image and a label column are needed")
+        arrays[f"x_{part}"] = np.stack([np.asarray(x) for x in sets[part][x_key]])
+        arrays[f"y_{part}"] = np.asarray(sets[part][y_key])
+    return arrays
+
+
+_LOADERS: dict[str, Callable[[str], dict[str, np.ndarray[Any, Any]]]] = {
+    "npz": _npz,
+    "imagefolder": _image_folder,
+    "hf": _hub,
+}
+
+
+def _split(name: str, arrays: dict[str, np.ndarray[Any, Any]], part: str) -> Split:
+    x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if len(x) == 0:
+        raise UserError(f"{name}: x_{part} is empty")
+    if y.shape != (len(x),):
+        raise UserError(f"{name}: y_{part} has shape {y.shape}, x_{part} needs ({len(x)},): one label per input")
+    if y.dtype.kind not in "iub" and not (y.dtype.kind == "f" and bool((y == np.round(y)).all())):
+        raise UserError(f"{name}: y_{part} is of type {y.dtype}: labels must be whole numbers from 0")
+    if y.min() < 0:
+        raise UserError(f"{name}: y_{part} holds label {y.min()}: labels must be whole numbers from 0")
+    return Split(_inputs(f"{name}: x_{part}", x), torch.from_numpy(y.astype(np.int64)))
+
+
+def _inputs(what: str, x: np.ndarray[Any, Any]) -> Tensor:
+    if x.dtype.kind not in "iubf" or x.ndim not in (2, 3, 4):
+        raise UserError(
+            f"{what} has type {x.dtype} and shape {x.shape}: expected numbers of shape (N, H, W[, C]) or (N, F)"
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise UserError(f"{what} holds NaN or infinity: clean the data first")
+    x = x if x.dtype == np.uint8 else x.astype(np.float32)
+    tensor = torch.from_numpy(np.ascontiguousarray(x))
+    if tensor.ndim == 3:
+        return tensor[:, None]
+    if tensor.ndim == 4 and tensor.shape[-1] <= 4 and tensor.shape[1] > 4:
+        return tensor.permute(0, 3, 1, 2)
+    return tensor
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    dims = [d for d in range(x.ndim) if d != 1]
+    mean, count = x.double().mean(dims), x.numel() / x.shape[1]
+    square = torch.zeros_like(mean)
+    for start in range(0, len(x), 4096):  # in bounded memory
+        chunk = x[start : start + 4096]
+        square += (chunk.double() - mean.reshape(-1, *(1,) * (x.ndim - 2))).square().sum(dims)
+    std = (square / count).sqrt()
+    return mean.float(), torch.where(std > 1e-6, std, torch.ones_like(std)).float()

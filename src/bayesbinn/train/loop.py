@@ -1,0 +1,256 @@
+"""The training loop: epochs of steps, a log line and a checkpoint per epoch, and resuming bit for bit."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..nn import binary_layers
+from ..optim import BayesBiNN
+from ..posterior import PosteriorSummary, posterior_summary
+from ..predict import evaluating
+from .checkpoint import flatten_optimizer, load_checkpoint, save_checkpoint, unflatten_optimizer, write_text
+from .config import Config
+from .data import Data, Split, batches, crop_flip
+from .errors import UserError
+
+
+class StoppedError(Exception):
+    """Training ended early, at a signal, with everything saved: resume it."""
+
+
+@dataclass
+class Callbacks:
+    """What the loop tells and asks the outside.
+
+    Attributes:
+        step: called with (steps done, total steps) after every step.
+        epoch: called with the log line of every epoch.
+        stop: asked after every step; True saves a checkpoint and raises `StoppedError`.
+    """
+
+    step: Callable[[int, int], None] = lambda done, total: None
+    epoch: Callable[[dict[str, Any]], None] = lambda line: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Progress:
+    """Where training stands; all of it is in a checkpoint.
+
+    Attributes:
+        epoch, batch: done so far; `batch` within the epoch.
+        seconds: spent in training steps.
+        log: the lines of metrics.jsonl.
+        nll_sum, correct: sums over the batches of this epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    nll_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    correct: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+
+
+class Trainer:
+    """Trains `net` on `data` into the folder `run`.
+
+    Args:
+        net: from `build_model` and `apply_method`, on the data's device.
+        optimizers: from `apply_method`.
+        config: resolved.
+        description: what is needed to build the network again; kept in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizers: dict[str, Optimizer],
+        data: Data,
+        config: Config,
+        run: Path,
+        description: dict[str, Any],
+    ) -> None:
+        self.net, self.optimizers, self.data, self.config, self.run = net, optimizers, data, config, run
+        self.description = description
+        self.device = data.train.x.device
+        self.batches_per_epoch = len(data.train) // config.batch_size
+        if self.batches_per_epoch == 0:
+            raise UserError(f"batch_size {config.batch_size} exceeds the {len(data.train)} training examples: lower it")
+        self.total_steps = config.epochs * self.batches_per_epoch
+        self.base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
+        self.progress = Progress()
+        self.summary = self._summary()
+
+    def fit(self, callbacks: Callbacks | None = None) -> None:
+        """Train to the end.
+
+        Raises:
+            UserError: when the loss is not finite; the last good checkpoint stays.
+            StoppedError: at a signal, after saving.
+        """
+        callbacks = callbacks or Callbacks()
+        p = self.progress
+        while p.epoch < self.config.epochs:
+            self._epoch(callbacks)
+            line = self._end_epoch()
+            callbacks.epoch(line)
+
+    def _epoch(self, callbacks: Callbacks) -> None:
+        p, c = self.progress, self.config
+        started = time.perf_counter() - p.seconds
+        self.net.train()
+        for x, y in batches(self.data.train, c.batch_size, c.seed, p.epoch, start=p.batch):
+            self._step(crop_flip(x) if c.augment == "crop-flip" else x, y)
+            p.batch += 1
+            p.seconds = time.perf_counter() - started
+            done = p.epoch * self.batches_per_epoch + p.batch
+            callbacks.step(done, self.total_steps)
+            # the last step of an epoch is followed by the epoch's own checkpoint
+            if p.batch < self.batches_per_epoch:
+                stop = callbacks.stop()
+                if stop or (c.checkpoint_steps and p.batch % c.checkpoint_steps == 0):
+                    self.save()
+                if stop:
+                    raise StoppedError
+
+    def _step(self, x: Tensor, y: Tensor) -> None:
+        p, c = self.progress, self.config
+        factor = rate_factor(c, p.epoch * self.batches_per_epoch + p.batch, self.batches_per_epoch)
+        for name, optimizer in self.optimizers.items():
+            optimizer.zero_grad()
+            for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+                group["lr"] = base * factor
+        for _ in range(c.train_samples):
+            logits = self.net(x)
+            loss = F.cross_entropy(logits, y)
+            (loss / c.train_samples).backward()  # type: ignore[no-untyped-call]
+            p.nll_sum += loss.detach().cpu() / c.train_samples
+            p.correct += (logits.detach().argmax(-1) == y).sum().cpu() / c.train_samples
+        if not math.isfinite(float(p.nll_sum)):
+            raise UserError(
+                f"the loss became {float(loss)} in epoch {p.epoch + 1}, step {p.batch + 1}: training stopped, "
+                f"the last checkpoint is kept; lower lr (now {self.config.lr})"
+            )
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+
+    def _end_epoch(self) -> dict[str, Any]:
+        p, c = self.progress, self.config
+        part = "test" if self.data.validation is None else "validation"
+        nll = float(p.nll_sum) / self.batches_per_epoch
+        line: dict[str, Any] = {"epoch": p.epoch + 1, "loss": nll, "nll": nll}
+        line["accuracy"] = float(p.correct) / (self.batches_per_epoch * c.batch_size)
+        line |= {f"{part}_{k}": v for k, v in mode_metrics(self.net, self.data.validation or self.data.test).items()}
+        rule = self.optimizers.get("binary")
+        previous, self.summary = self.summary, self._summary(self.summary)
+        if previous is not None and self.summary is not None:
+            total = self.summary.total
+            line["flip_rate"] = total.flip_rate
+            if isinstance(rule, BayesBiNN):
+                line |= {"kl": total.kl, "entropy": total.entropy}
+                line |= {"undecided": total.undecided, "saturated": total.saturated}
+                # the negative ELBO per example, with the KL weighted as in training
+                line["loss"] = nll + (c.kl_weight or 0.0) * total.kl / (c.num_data or 1)
+        line["seconds"] = p.seconds
+        p.log.append(line)
+        p.epoch, p.batch = p.epoch + 1, 0
+        p.nll_sum, p.correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
+        self.save()
+        write_text(self.run / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in p.log))
+        return line
+
+    def _summary(self, previous: PosteriorSummary | None = None) -> PosteriorSummary | None:
+        if not any(True for _ in binary_layers(self.net)):
+            return None
+        rule = self.optimizers["binary"]
+        return posterior_summary(self.net, rule if isinstance(rule, BayesBiNN) else None, previous)
+
+    def save(self) -> None:
+        """Replace the run's checkpoint by the present state."""
+        p = self.progress
+        training: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            training["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        optimizers = {}
+        for name, optimizer in self.optimizers.items():
+            tensors, optimizers[name] = flatten_optimizer(name, optimizer)
+            training |= tensors
+        if self.summary is not None:  # the signs at the start of the epoch, for its flip rate
+            training |= {f"signs.{name}": signs for name, signs in self.summary.signs.items()}
+        training |= {"sums.nll": p.nll_sum, "sums.correct": p.correct}
+        state = {
+            "progress": {"epoch": p.epoch, "batch": p.batch, "seconds": p.seconds, "log": p.log},
+            "optimizers": optimizers,
+            "description": self.description,
+        }
+        save_checkpoint(self.run, self.net.state_dict(), training, state)
+
+    def load(self) -> None:
+        """Continue from the run's checkpoint.
+
+        Raises:
+            UserError: if it is missing, damaged, or of another network.
+        """
+        model, training, state = load_checkpoint(self.run, self.device)
+        load_state(self.net, model, self.run)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(unflatten_optimizer(name, training, state["optimizers"][name]))
+        saved = state["progress"]
+        sums = {"nll_sum": training["sums.nll"], "correct": training["sums.correct"]}
+        self.progress = Progress(saved["epoch"], saved["batch"], saved["seconds"], saved["log"], **sums)
+        if self.summary is not None:
+            signs = {name: training[f"signs.{name}"].to(self.device) for name in self.summary.signs}
+            self.summary = PosteriorSummary(self.summary.layers, self.summary.total, signs)
+        torch.set_rng_state(training["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(training["random.cuda"], self.device)
+
+
+def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
+    """Load a state_dict, or say in one sentence that it is another network's.
+
+    Raises:
+        UserError: naming the first tensor that does not fit.
+    """
+    own = net.state_dict()
+    for name in [*own, *model]:
+        found, need = (tuple(s[name].shape) if name in s else "nothing" for s in (model, own))
+        if found != need:
+            raise UserError(f"checkpoint of {run} is of another network: {name} is {found} there, {need} here")
+    net.load_state_dict(model)
+
+
+def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
+    """The learning rates at `step` (from 0) as a share of their peak: linear warm-up, then the schedule to 0.
+
+    >>> rate_factor(Config(epochs=2), step=10, batches_per_epoch=10)
+    0.5
+    """
+    warm, total = config.warmup * batches_per_epoch, config.epochs * batches_per_epoch
+    factor = min(1.0, (step + 1) / warm) if warm else 1.0
+    if config.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * step / total))
+    return factor
+
+
+@torch.no_grad()
+def mode_metrics(net: nn.Module, split: Split, batch_size: int = 1024) -> dict[str, float]:
+    """Accuracy and NLL (nats) of the mode, without keeping the probabilities."""
+    correct, nll = 0.0, 0.0
+    with evaluating(net):
+        for start in range(0, len(split), batch_size):
+            x, y = split.x[start : start + batch_size], split.y[start : start + batch_size]
+            logits = net(x.float())
+            correct += float((logits.argmax(-1) == y).sum())
+            nll += float(F.cross_entropy(logits, y, reduction="sum"))
+    return {"accuracy": correct / len(split), "nll": nll / len(split)}
