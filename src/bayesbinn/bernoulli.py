@@ -86,7 +86,13 @@ def sign(x: Tensor) -> Tensor:
     >>> sign(torch.tensor([-2.0, 0.0, 3.0]))
     tensor([-1.,  1.,  1.])
     """
-    return torch.where(x >= 0, torch.ones_like(x), -torch.ones_like(x))
+    return (x >= 0).to(x.dtype).mul_(2).sub_(1)
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    # half precision has too few values in [0, 1) for exact probabilities
+    dtype = like.dtype if like.dtype == torch.float64 else torch.float32
+    return torch.rand(like.shape, dtype=dtype, device=like.device, generator=generator)
 
 
 def logistic_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -97,8 +103,7 @@ def logistic_noise(like: Tensor, generator: torch.Generator | None = None) -> Te
     >>> logistic_noise(torch.zeros(2, 3)).shape
     torch.Size([2, 3])
     """
-    dtype = like.dtype if like.dtype == torch.float64 else torch.float32
-    u = torch.rand(like.shape, dtype=dtype, device=like.device, generator=generator)
+    u = _uniform(like, generator)
     # rand() can return 0 exactly; half a unit in its last place keeps δ finite without moving any other value
     return torch.logit(u.clamp_(min=2.0**-25)).mul_(0.5).to(like.dtype)
 
@@ -114,7 +119,11 @@ def sample(natural: Tensor, noise: Tensor | None = None, generator: torch.Genera
     >>> sample(torch.tensor([-9.0, 9.0]), noise=torch.zeros(2))
     tensor([-1.,  1.])
     """
-    return sign(natural + (logistic_noise(natural, generator) if noise is None else noise))
+    if noise is not None:
+        return sign(natural + noise)
+    # the same event, u < σ(2λ), without the logarithm; in place, since fresh memory costs more than the arithmetic
+    u = _uniform(natural, generator)
+    return u.lt_(prob(natural.to(u.dtype))).mul_(2).sub_(1).to(natural.dtype)
 
 
 def relaxed_sample(
