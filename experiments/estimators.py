@@ -1,6 +1,6 @@
 """Bias and variance of every gradient estimator on weights, against the exact ∂E[loss]/∂μ, and the cost of a step.
 
-    python experiments/estimators.py            # measure (about 2 minutes), write the results, the table and the figure
+    python experiments/estimators.py            # measure (some minutes), write results, table and figure
     python experiments/estimators.py --render   # only write the table and the figure from the results
 
 The network is small enough (3-3-1, 12 weights) to sum over all 2¹² of its weights.  λ is ±`magnitude` with random
@@ -270,8 +270,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         "## Cost",
         "",
-        f"Forward and backward of one {times['features']}×{times['features']} layer, batch {times['batch']}, float32,"
-        f" median of {times['repetitions']} interleaved repetitions, {results['threads']} thread(s) of {results['cpu']}.",
+        f"Forward and backward of one {times['features']}×{times['features']} layer, batch {times['batch']}, float32,",
+        f"median of {times['repetitions']} interleaved repetitions; threads: {results['threads']}; {results['cpu']}.",
         "",
         "| estimator | µs | × `torch.nn.Linear` |",
         "|---|---|---|",
@@ -298,21 +298,24 @@ def figure(results: dict[str, Any], path: Path) -> None:
     """Bias and standard deviation against entropy, for each activation."""
     import matplotlib.pyplot as plt
 
+    colors = [*(f"C{i}" for i in range(10)), "black"]
     plt.rcParams["svg.hashsalt"] = "bayesbinn"  # the same results give the same file
     activations = list(results["quality"])
     fig, axes = plt.subplots(2, len(activations), figsize=(5 * len(activations), 7.5), sharex=True, sharey="row")
     for column, activation in enumerate(activations):
         for i, (name, row) in enumerate(results["quality"][activation].items()):
-            style = {"color": f"C{i % 10}", "marker": "osvD^<>xP*"[i % 10], "markersize": 4, "linewidth": 1}
+            style = {"color": colors[i], "marker": "osvD^<>xP*."[i], "markersize": 5, "linewidth": 1}
             for panel, quantity in zip(axes[:, column], ("bias", "std"), strict=True):
                 points = [(p["entropy"], p[quantity]) for p in row if p[quantity] > 1e-9]
                 if points:
                     panel.plot(*zip(*points, strict=True), label=name, **style)
         axes[0, column].set_title(activation)
         axes[1, column].set_xlabel("entropy of one weight (nats)")
-    for panel, label in zip(axes[:, 0], ("bias", "standard deviation"), strict=True):
+        axes[1, column].set_xscale("log")
+    for panel, label in zip(axes[:, 0], ("bias", "standard deviation of one estimate"), strict=True):
         panel.set_yscale("log")
-        panel.set_ylabel(f"{label} / norm of the exact gradient")
+        panel.set_ylabel(label)
+    fig.suptitle("as a share of the norm of the exact ∂E[loss]/∂μ", fontsize="medium")
     handles: dict[str, Any] = {}
     for panel in axes.flat:
         handles |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
@@ -333,7 +336,8 @@ def main() -> None:
         torch.set_num_threads(1)
         results = measure(arguments.problems, arguments.draws)
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        rounded = json.loads(json.dumps(results), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+        RESULTS.write_text(json.dumps(rounded, indent=1, ensure_ascii=False) + "\n")
     results = json.loads(RESULTS.read_text())
     TABLE.write_text(table(results))
     figure(results, FIGURE)
