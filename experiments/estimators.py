@@ -13,6 +13,7 @@ import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,7 @@ def measure(
         "config": {"problems": problems, "draws": draws, "network": [INPUTS, HIDDEN, 1], "examples": EXAMPLES},
         "quality": qualities,
         "cost": cost(repetitions, features, batch),
+        "command": " ".join(["python", *sys.argv]),
         "commit": _output("git", "rev-parse", "HEAD"),
         "versions": {
             "bayesbinn": bayesbinn.__version__,
@@ -266,7 +268,7 @@ def table(results: dict[str, Any]) -> str:
             lines.append("| " + " | ".join([f"`{name}`", *cells, f"{row[-1]['cosine']:.3f}"]) + " |")
     lines += [
         "",
-        "![bias and deviation against the entropy of the posterior](figures/estimators.svg)",
+        "![bias and deviation against the certainty of the posterior](figures/estimators.svg)",
         "",
         "## Cost",
         "",
@@ -295,7 +297,7 @@ def _number(value: float) -> str:
 
 
 def figure(results: dict[str, Any], path: Path) -> None:
-    """Bias and standard deviation against entropy, for each activation."""
+    """Bias and standard deviation against |λ| and entropy, for each activation."""
     import matplotlib.pyplot as plt
 
     colors = [*(f"C{i}" for i in range(10)), "black"]
@@ -306,12 +308,14 @@ def figure(results: dict[str, Any], path: Path) -> None:
         for i, (name, row) in enumerate(results["quality"][activation].items()):
             style = {"color": colors[i], "marker": "osvD^<>xP*."[i], "markersize": 5, "linewidth": 1}
             for panel, quantity in zip(axes[:, column], ("bias", "std"), strict=True):
-                points = [(p["entropy"], p[quantity]) for p in row if p[quantity] > 1e-9]
+                points = [(p["magnitude"], p[quantity]) for p in row if p[quantity] > 1e-9]
                 if points:
                     panel.plot(*zip(*points, strict=True), label=name, **style)
         axes[0, column].set_title(activation)
-        axes[1, column].set_xlabel("entropy of one weight (nats)")
-        axes[1, column].set_xscale("log")
+        ticks = [p for p in row if p["magnitude"] == int(p["magnitude"])]
+        labels = [f"{p['magnitude']:.0f}\n{p['entropy']:.1g}" for p in ticks]
+        axes[1, column].set_xticks([p["magnitude"] for p in ticks], labels)
+        axes[1, column].set_xlabel("|λ|, and the entropy of one weight (nats)")
     for panel, label in zip(axes[:, 0], ("bias", "standard deviation of one estimate"), strict=True):
         panel.set_yscale("log")
         panel.set_ylabel(label)
