@@ -16,7 +16,7 @@ def disarm_loss(net: nn.Module, closure: Callable[[], Tensor], generator: torch.
     The network is evaluated at w = sign(λ + δ) and at its antithetic partner w̃ = sign(λ − δ), and `antithetic_gradient`
     turns the difference of the two losses into ĝ_μ.  Real parameters get the mean of their two gradients.
 
-    Changes step 1 of the frame, for all layers at once: the binarizers of the layers are not used, as an unbiased
+    Changes step 2 of the frame, for all layers at once: the binarizers of the layers are not used, as an unbiased
     estimate needs the value of the loss, which no layer sees.  Layers without a posterior compute with their mode and
     get no gradient.  Both graphs are held until `backward()`; the time is that of two ordinary steps.
 

@@ -36,9 +36,9 @@ class AdaSTE(Binarizer):
         0                   where it drives λ further out (λ g < 0)
         g                   where λ = 0 or |g| ≤ `small`
 
-    1/|λ| is the difference quotient between λ and its mirror image −λ at a saturated weight.  Changes step 1 of the
-    frame (no posterior).  This is the rule of the authors' published code, which pairs it with momentum and with decay
-    of λ toward 0; as there, `small` is in absolute units of the gradient, so that it matters how the loss is scaled.
+    1/|λ| is the difference quotient between λ and its mirror image −λ at a saturated weight.  This is the rule of the
+    authors' published code, which pairs it with momentum and with decay of λ toward 0; as there, `small` is in absolute
+    units of the gradient, so that it matters how the loss is scaled.  Changes steps 1 and 2 of the frame.
 
     Args:
         beta: β > 0; the authors start at 0.01 and multiply it by 1.05 every epoch.

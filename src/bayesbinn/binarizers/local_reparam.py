@@ -10,10 +10,10 @@ from .base import Binarizer, Op, with_gradient
 class LocalReparam(Binarizer):
     """y = op(x, μ) + ε √op₀(x², 1 − μ²), ε ~ N(0, 1); gradient ĝ_μ = ∂loss/∂μ through both terms.
 
-    Changes step 1 of the frame: no weight is drawn.  By the central limit theorem the output of a layer with many
-    inputs is nearly normal with these moments (op₀ is op without bias).  Every example and, in a
-    convolution, every position gets its own ε: the gradient has less variance than with one shared weight, and each
-    output has the right mean and variance, but outputs that share weights are drawn as if they were independent.
+    Changes steps 1 and 2 of the frame: no weight is drawn.  By the central limit theorem the output of a layer with
+    many inputs is nearly normal with these moments (op₀ is op without bias).  Every example and, in a convolution,
+    every position gets its own ε: the gradient has less variance than with one shared weight, and each output has the
+    right mean and variance, but outputs that share weights are drawn as if they were independent.
 
     The gradient with respect to μ goes to λ as it is (dμ/dλ is left out): it is the natural gradient.
 

@@ -10,7 +10,7 @@ from .base import Binarizer, with_gradient
 class ReinMax(Binarizer):
     """w = sign(λ + δ), an exact draw from q; gradient ĝ_μ = g / (2 q(w)), with q(w) = σ(2λw).
 
-    Changes step 1 of the frame.  For one weight, ∂E[ℓ]/∂μ = ½ (ℓ(+1) − ℓ(−1)) is half the integral of ∂ℓ/∂w from −1
+    Changes step 2 of the frame.  For one weight, ∂E[ℓ]/∂μ = ½ (ℓ(+1) − ℓ(−1)) is half the integral of ∂ℓ/∂w from −1
     to +1, and the trapezoidal (Heun's) rule replaces it by ½ (g(−1) + g(+1)); dividing g by 2 q(w) estimates that sum
     from the one end that was drawn.  So it is unbiased when the loss is quadratic in each weight, where
     `StraightThroughSample` needs a linear one.  The price is variance: the factor is (1 + exp(∓2λ))/2, large for the

@@ -9,11 +9,12 @@ from .base import Binarizer, positive, with_gradient
 class TanhAnneal(Binarizer):
     """w = tanh(βλ), where a schedule raises β until the weights are ±1 (no posterior, no noise).
 
-    * `mirror=False`, proximal mean-field (`pmf`): the ordinary gradient, g · β (1 − w²).  Changes step 1 of the frame.
+    * `mirror=False`, proximal mean-field (`pmf`): the ordinary gradient, g · β (1 − w²).
     * `mirror=True`, stable mirror descent (`md-tanh`): λ receives g = ∂loss/∂w itself, as the dual variable of w.
-      Changes step 1 too; at β = 1 it is the Bayesian rule at the mean weight, without noise and KL.
+      At β = 1, with plain descent, it is the Bayesian rule at the mean weight, without noise and KL.
 
-    Training is over only when β is so large that tanh(βλ) ≈ sign λ: evaluation uses sign λ whatever β is.
+    Changes steps 1 and 2 of the frame.  Training is over only when β is so large that tanh(βλ) ≈ sign λ: evaluation
+    uses sign λ whatever β is.
 
     Args:
         beta: β > 0; the authors multiply it by a constant every epoch or few hundred steps.
