@@ -5,6 +5,7 @@ from . import binarizers as binarizers
 from . import metrics as metrics
 from . import nn as nn
 from . import optim as optim
+from .disarm import disarm_loss as disarm_loss
 from .nn import BinaryConv1d as BinaryConv1d
 from .nn import BinaryConv2d as BinaryConv2d
 from .nn import BinaryLinear as BinaryLinear

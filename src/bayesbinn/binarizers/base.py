@@ -1,12 +1,15 @@
 """What a binarizer is: step 1 of the frame (latent → weight) together with its gradient rule."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-Op = Callable[[Tensor, Tensor], Tensor]
+
+class Op(Protocol):
+    """The linear map of a layer with a given weight; `bias=False` leaves its bias out."""
+
+    def __call__(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor: ...
 
 
 class Binarizer:
@@ -68,12 +71,12 @@ def with_gradient(natural: Tensor, weight: Tensor, scale: Tensor | None = None) 
     return out
 
 
-def positive_temperature(temperature: float) -> float:
-    """`temperature` as a float.
+def positive(name: str, value: float) -> float:
+    """`value` as a float.
 
     Raises:
-        ValueError: unless it is a finite number above 0.
+        ValueError: naming the setting, unless it is a finite number above 0.
     """
-    if not 0.0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
-    return float(temperature)
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{name} must be a finite number above 0, got {value}")
+    return float(value)

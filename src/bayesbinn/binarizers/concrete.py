@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import bernoulli
-from .base import Binarizer, positive_temperature, with_gradient
+from .base import Binarizer, positive, with_gradient
 
 
 class Concrete(Binarizer):
@@ -30,7 +30,7 @@ class Concrete(Binarizer):
 
     def __init__(self, temperature: float = 1.0, generator: torch.Generator | None = None) -> None:
         super().__init__(generator)
-        self.temperature = positive_temperature(temperature)
+        self.temperature = positive("temperature", temperature)
 
     def binarize(self, natural: Tensor, noise: Tensor | None = None) -> Tensor:
         with torch.no_grad():

@@ -89,8 +89,8 @@ class BinaryLayer(nn.Module):
         """The ±1 weight in force, detached: the mode sign λ, or the draw that `sampled_weights` has fixed."""
         return bernoulli.sign(self.natural.detach()) if self._draw is None else self._draw
 
-    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The layer's linear map (and bias) with the given weight, of the shape of `natural`."""
+    def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
+        """The layer's linear map with the given weight, of the shape of `natural`; `bias=False` leaves the bias out."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,14 +119,15 @@ class BinaryLinear(BinaryLayer):
 
     float_type = nn.Linear
 
-    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight, self.bias)
+    def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
+        return F.linear(x, weight, self.bias if bias else None)
 
 
 class _BinaryConv(BinaryLayer):
-    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+    def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
         # torch's own code for padding modes, run on the settings taken over in _take
-        out: Tensor = self.float_type._conv_forward(self, x, weight, self.bias)  # type: ignore[attr-defined]
+        used = self.bias if bias else None
+        out: Tensor = self.float_type._conv_forward(self, x, weight, used)  # type: ignore[attr-defined]
         return out
 
 

@@ -1,3 +1,4 @@
 """Optimizers for the latent parameters of binary weights."""
 
 from .bayesbinn import BayesBiNN as BayesBiNN
+from .bop import Bop as Bop
