@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .checkpoint import flatten_optimizer, load_checkpoint, save_checkpoint, unf
 from .config import Config
 from .data import Data, Split, batches, crop_flip
 from .errors import UserError
+from .methods import METHODS, anneal_, annealed
 
 
 class StoppedError(Exception):
@@ -88,6 +90,8 @@ class Trainer:
             raise UserError(f"batch_size {config.batch_size} exceeds the {len(data.train)} training examples: lower it")
         self.total_steps = config.epochs * self.batches_per_epoch
         self.base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
+        self.loss = METHODS[config.method].loss
+        self.anneals = bool(annealed(config, 0.0))
         self.progress = Progress()
         self.summary = self._summary()
 
@@ -125,17 +129,20 @@ class Trainer:
 
     def _step(self, x: Tensor, y: Tensor) -> None:
         p, c = self.progress, self.config
-        factor = rate_factor(c, p.epoch * self.batches_per_epoch + p.batch, self.batches_per_epoch)
+        done = p.epoch * self.batches_per_epoch + p.batch
+        factor = rate_factor(c, done, self.batches_per_epoch)
+        if self.anneals:
+            anneal_(self.net, self.optimizers, annealed(c, done / self.total_steps))
         for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = base * factor
         for _ in range(c.train_samples):
-            logits = self.net(x)
-            loss = F.cross_entropy(logits, y)
+            logits: list[Tensor] = []
+            loss = self.loss(self.net, partial(self._evaluate, x, y, logits))
             (loss / c.train_samples).backward()  # type: ignore[no-untyped-call]
             p.nll_sum += loss.detach().cpu() / c.train_samples
-            p.correct += (logits.detach().argmax(-1) == y).sum().cpu() / c.train_samples
+            p.correct += (logits[0].argmax(-1) == y).sum().cpu() / c.train_samples
         if not math.isfinite(float(p.nll_sum)):
             raise UserError(
                 f"the loss became {float(loss)} in epoch {p.epoch + 1}, step {p.batch + 1}: training stopped, "
@@ -143,6 +150,11 @@ class Trainer:
             )
         for optimizer in self.optimizers.values():
             optimizer.step()
+
+    def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
+        out = self.net(x)
+        logits.append(out.detach())
+        return F.cross_entropy(out, y)
 
     def _end_epoch(self) -> dict[str, Any]:
         p, c = self.progress, self.config

@@ -6,30 +6,51 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..binarizers import Binarizer, Reference2020, SignSTE, StraightThroughSample
-from ..nn import binarize_, split_parameters
-from ..optim import BayesBiNN
+from ..binarizers import (
+    AdaSTE,
+    Binarizer,
+    Concrete,
+    LocalReparam,
+    Reference2020,
+    ReinMax,
+    SignSTE,
+    StraightThroughSample,
+    TanhAnneal,
+)
+from ..disarm import disarm_loss
+from ..nn import binarize_, binary_layers, split_parameters
+from ..optim import BayesBiNN, Bop
 from .config import Config
 from .errors import UserError, unknown
 from .models import real_layers
 
+Loss = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
+
+# settings with a value at the start and, optionally, another at the end of the run (NAME_end)
+ANNEALED = ("kl_weight", "temperature", "beta")
+
 # settings that only some methods take; each method lists its own, with their defaults
-METHOD_OPTIONS = ("lr", "kl_weight", "num_data", "momentum", "temperature", "clip", "init", "magnitude")
+METHOD_OPTIONS = (
+    *("lr", "num_data", "momentum", "clip", "alpha", "gamma", "threshold", "init", "magnitude"),
+    *ANNEALED,
+    *(f"{name}_end" for name in ANNEALED),
+)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train: step 1 and 2 of the frame (`binarizer`) and step 3 (`optimizer`).
+    """A way to train: steps 1 and 2 of the frame (`binarizer`) and step 3 (`optimizer`).
 
     Attributes:
         summary: one line for the help.
-        defaults: the method options it takes, and their values when the user gives none: a value, or a function of N,
-            the number of training examples.
+        defaults: the method options it takes, and their values when the user gives none: a value, None (stays unset),
+            or a function of N, the number of training examples.
         binarizer: builds it from a resolved config; None for the float network.
         optimizer: builds it for the binary parameters (for all, if there is no binarizer).
+        loss: from the network and a closure that evaluates the loss, what to call `backward` on.
     """
 
     name: str
@@ -37,17 +58,36 @@ class Method:
     defaults: dict[str, Any]
     binarizer: Callable[[Config], Binarizer] | None
     optimizer: Callable[[list[nn.Parameter], Config], Optimizer]
+    loss: Loss = lambda net, closure: closure()
+
+
+def _options(config: Config, *names: str) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}
 
 
 def _bayesian(params: list[nn.Parameter], c: Config) -> Optimizer:
-    options = {name: getattr(c, name) for name in ("lr", "num_data", "kl_weight", "momentum")}
-    return BayesBiNN(params, **options)
+    return BayesBiNN(params, **_options(c, "lr", "num_data", "kl_weight", "momentum"))
 
 
 def _adam(params: list[nn.Parameter], c: Config) -> Optimizer:
-    assert c.lr is not None
-    return torch.optim.Adam(params, c.lr)
+    return torch.optim.Adam(params, **_options(c, "lr"))
 
+
+def _bop(params: list[nn.Parameter], c: Config) -> Optimizer:
+    return Bop(params, **_options(c, "lr", "gamma", "threshold"))
+
+
+BAYES: dict[str, Any] = {
+    # lr · num_data is what a unit of mean gradient moves λ by: good over data sets of very different size
+    "lr": lambda n: 6000 / n,
+    "kl_weight": 0.002,
+    "kl_weight_end": None,
+    "num_data": lambda n: n,
+    "momentum": 0.0,
+    "init": "signs",
+    "magnitude": 1.0,
+}
+LATENT: dict[str, Any] = {"lr": 1e-3, "init": "signs", "magnitude": 0.1}
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -55,38 +95,79 @@ METHODS: dict[str, Method] = {
         Method(
             "bayesbinn",
             "Bayesian learning rule, hard Bernoulli draws, straight-through gradient in μ",
-            {
-                # lr · num_data is what a unit of mean gradient moves λ by: good over data sets of very different size
-                "lr": lambda n: 6000 / n,
-                "kl_weight": 0.002,
-                "num_data": lambda n: n,
-                "momentum": 0.0,
-                "init": "signs",
-                "magnitude": 1.0,
-            },
+            BAYES,
             lambda c: StraightThroughSample(),
+            _bayesian,
+        ),
+        Method(
+            "concrete",
+            "Bayesian learning rule, the paper's relaxation with its exact scale",
+            {**BAYES, "temperature": 1.0, "temperature_end": None},
+            lambda c: Concrete(**_options(c, "temperature")),
             _bayesian,
         ),
         Method(
             "bayesbinn-2020",
             "the rule as the code of 2020 ran it: concrete relaxation with its 1e-10 terms",
-            {
-                "lr": 1e-4,
-                "kl_weight": 1.0,
-                "num_data": lambda n: n,
-                "momentum": 0.0,
-                "temperature": 1e-10,
-                "init": "signs",
-                "magnitude": 10.0,
-            },
-            lambda c: Reference2020(c.temperature or 0.0),
+            {**BAYES, "lr": 1e-4, "kl_weight": 1.0, "temperature": 1e-10, "temperature_end": None, "magnitude": 10.0},
+            lambda c: Reference2020(**_options(c, "temperature")),
             _bayesian,
+        ),
+        Method(
+            "local-reparam",
+            "Bayesian learning rule, sampled layer outputs instead of weights",
+            BAYES,
+            lambda c: LocalReparam(),
+            _bayesian,
+        ),
+        Method(
+            "reinmax",
+            "Bayesian learning rule, hard draws, second-order straight-through gradient",
+            BAYES,
+            lambda c: ReinMax(),
+            _bayesian,
+        ),
+        Method(
+            "disarm",
+            "Bayesian learning rule, exactly unbiased gradient from two opposite draws",
+            BAYES,
+            lambda c: StraightThroughSample(),
+            _bayesian,
+            disarm_loss,
         ),
         Method(
             "ste",
             "sign with the clipped straight-through gradient, Adam",
-            {"lr": 1e-3, "clip": 1.0, "init": "signs", "magnitude": 0.1},
-            lambda c: SignSTE(c.clip or 0.0),
+            {**LATENT, "clip": 1.0},
+            lambda c: SignSTE(**_options(c, "clip")),
+            _adam,
+        ),
+        Method(
+            "bop",
+            "no latent weight: flip when the gradient average says so",
+            {"lr": 1.0, "gamma": 1e-3, "threshold": 1e-7, "init": "signs", "magnitude": 1.0},
+            lambda c: SignSTE(clip=float("inf")),
+            _bop,
+        ),
+        Method(
+            "pmf",
+            "proximal mean-field: tanh(βλ) that hardens, ordinary gradient, Adam",
+            {**LATENT, "beta": 1.0, "beta_end": 1000.0},
+            lambda c: TanhAnneal(**_options(c, "beta")),
+            _adam,
+        ),
+        Method(
+            "md-tanh",
+            "mirror descent: tanh(βλ) that hardens, gradient in the weight, Adam",
+            {**LATENT, "beta": 1.0, "beta_end": 1000.0},
+            lambda c: TanhAnneal(**_options(c, "beta"), mirror=True),
+            _adam,
+        ),
+        Method(
+            "adaste",
+            "adaptive straight-through: a double well that hardens, Adam",
+            {**LATENT, "alpha": 0.01, "beta": 0.01, "beta_end": 100.0},
+            lambda c: AdaSTE(**_options(c, "alpha", "beta"), small=0.0),
             _adam,
         ),
         Method("float", "the real-valued network, Adam", {"lr": 1e-3}, None, _adam),
@@ -132,3 +213,29 @@ def apply_method(net: nn.Sequential, config: Config) -> tuple[nn.Sequential, dic
     if real:
         optimizers["real"] = torch.optim.Adam(real, config.real_lr)
     return net, optimizers
+
+
+def annealed(config: Config, progress: float) -> dict[str, float]:
+    """The settings that change during a run, at `progress` in [0, 1]: start · (end / start)^progress.
+
+    >>> annealed(Config(beta=1.0, beta_end=100.0), progress=0.5)
+    {'beta': 10.0}
+    """
+    values = {}
+    for name in ANNEALED:
+        start, end = getattr(config, name), getattr(config, f"{name}_end")
+        if start is not None and end is not None:
+            values[name] = float(start * (end / start) ** progress)
+    return values
+
+
+def anneal_(net: nn.Module, optimizers: dict[str, Optimizer], values: dict[str, float]) -> None:
+    """Set each value wherever it is a setting: in the binarizers and the optimizers' groups."""
+    for name, value in values.items():
+        for _, layer in binary_layers(net):
+            if hasattr(layer.binarizer, name):
+                setattr(layer.binarizer, name, value)
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                if name in group:
+                    group[name] = value
