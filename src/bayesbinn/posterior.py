@@ -163,7 +163,7 @@ def posterior_summary(
     0            4   0.6931        0.0       0.0%     100.0%          -
     total        4   0.6931        0.0       0.0%     100.0%          -
     """
-    layers, signs = [], {}
+    layers, signs, distinct = [], {}, {}
     for name, layer in _layers(net):
         natural = layer.natural
         signs[name] = natural >= 0
@@ -188,16 +188,17 @@ def posterior_summary(
                 flip_rate=flip_rate,
             )
         )
-    num_weights = sum(p.num_weights for p in layers)
+        distinct[id(natural)] = layers[-1]  # λ shared by two layers counts once in the total
+    num_weights = sum(p.num_weights for p in distinct.values())
 
     def average(attribute: str) -> float:
-        return float(sum(getattr(p, attribute) * p.num_weights for p in layers) / num_weights)
+        return float(sum(getattr(p, attribute) * p.num_weights for p in distinct.values()) / num_weights)
 
     total = LayerPosterior(
         name="total",
         num_weights=num_weights,
         entropy=average("entropy"),
-        kl=sum(p.kl for p in layers),
+        kl=sum(p.kl for p in distinct.values()),
         saturated=average("saturated"),
         undecided=average("undecided"),
         flip_rate=None if previous is None else average("flip_rate"),

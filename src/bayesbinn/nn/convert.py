@@ -35,7 +35,8 @@ def binarize_(
         binarizer: for every new layer (one object, so that its settings can be scheduled); default
             `StraightThroughSample()`.
         include, exclude: glob pattern(s) on the layers' names, as in `net.named_modules()`; a layer is converted if
-            an include pattern matches and no exclude pattern does, e.g. `exclude=["conv1", "head.*"]`.
+            an include pattern matches its name (one of its names) and no exclude pattern does, e.g.
+            `exclude=["conv1", "head.*"]`.
         init, magnitude: where λ starts, see `initial_natural`; `init="weights"` converts a trained network.
 
     Returns:
@@ -53,25 +54,25 @@ def binarize_(
         twin = TWINS[type(net)].__name__
         raise TypeError(f"binarize_ changes the layers inside a network, got a bare {type(net).__name__}: use {twin}")
     include, exclude = _patterns(include), _patterns(exclude)
-    # a module or parameter that is reachable under two names must be converted once
-    names = {name: layer for name, layer in net.named_modules(remove_duplicate=False) if type(layer) in TWINS}
+    names: dict[nn.Module, list[str]] = {}  # a module that is reachable under two names must be converted once
+    for name, module in net.named_modules(remove_duplicate=False):
+        if type(module) in TWINS:
+            names.setdefault(module, []).append(name)
+    known = [name for aliases in names.values() for name in aliases]
     for pattern in include + exclude:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"{pattern!r} matches none of the layers that can be converted: {', '.join(names) or '-'}")
-    chosen = [n for n in names if _matches(n, include) and not _matches(n, exclude)]
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise ValueError(f"{pattern!r} matches none of the layers that can be converted: {', '.join(known) or '-'}")
+    chosen = [m for m, aliases in names.items() if _any_match(aliases, include) and not _any_match(aliases, exclude)]
     if not chosen:
         raise ValueError(f"nothing to convert: {exclude} excludes every layer that {include} includes")
 
-    layers: dict[int, BinaryLayer] = {}
     naturals: dict[int, nn.Parameter] = {}
-    for name in chosen:
-        old = names[name]
-        if id(old) not in layers:
-            new = TWINS[type(old)].from_float(old, binarizer, init, magnitude)
-            new.natural = naturals.setdefault(id(old.weight), new.natural)
-            layers[id(old)] = new
-        parent, _, child = name.rpartition(".")
-        setattr(net.get_submodule(parent), child, layers[id(old)])
+    for old in chosen:
+        new = TWINS[type(old)].from_float(old, binarizer, init, magnitude)
+        new.natural = naturals.setdefault(id(old.weight), new.natural)
+        for name in names[old]:
+            parent, _, child = name.rpartition(".")
+            setattr(net.get_submodule(parent), child, new)
     return net
 
 
@@ -96,5 +97,5 @@ def _patterns(patterns: str | Iterable[str]) -> list[str]:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def _matches(name: str, patterns: list[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _any_match(names: list[str], patterns: list[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

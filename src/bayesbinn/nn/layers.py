@@ -33,7 +33,7 @@ def initial_natural(weight: Tensor, init: Init = "signs", magnitude: float = 1.0
         case "zeros":
             return torch.zeros_like(weight)
         case "weights":
-            return weight * (magnitude / weight.abs().mean().clamp(min=torch.finfo(weight.dtype).tiny))
+            return weight / weight.abs().mean().clamp(min=torch.finfo(weight.dtype).tiny) * magnitude
     raise ValueError(f"init must be 'signs', 'zeros' or 'weights', got {init!r}")
 
 

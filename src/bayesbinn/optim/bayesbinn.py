@@ -115,7 +115,7 @@ class BayesBiNN(Optimizer):
                 # the rule with its terms in λ collected: one pass for the decay, one for the gradient
                 natural.mul_(1 - lr * k).add_(natural.grad, alpha=-lr * n)  # type: ignore[arg-type]
                 if isinstance(prior, Tensor) or prior:
-                    natural.add_(prior, alpha=lr * k)
+                    natural.add_(_filled(prior, natural), alpha=lr * k)
             else:
                 state = self._momentum_state(natural)
                 descent = (natural - prior).mul_(k).add_(natural.grad, alpha=n)  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""The table of (binarizer, optimizer) pairs that `test_contract.py` runs through.  A new method is one more row."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from bayesbinn import BayesBiNN
+from bayesbinn.binarizers import Binarizer, Concrete, Reference2020, SignSTE, StraightThroughSample
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method.
+
+    Attributes:
+        name: of the row, for the test ids.
+        make_binarizer: a new binarizer.
+        make_optimizer: an optimizer for λ tensors or parameter groups, whose step on the contract's network
+            (λ = ±1, mean loss of about 1) is neither 0 nor so large that nothing is left of λ.
+    """
+
+    name: str
+    make_binarizer: Callable[[], Binarizer]
+    make_optimizer: Callable[[Iterable[Any]], Optimizer]
+
+
+PAIRS = [
+    Pair("bayesbinn", StraightThroughSample, lambda ps: BayesBiNN(ps, lr=0.1, num_data=100, kl_weight=0.5)),
+    Pair(
+        "bayesbinn-momentum-foreach",
+        StraightThroughSample,
+        lambda ps: BayesBiNN(ps, lr=0.1, num_data=100, momentum=0.9, prior=0.2, foreach=True),
+    ),
+    Pair("concrete", lambda: Concrete(1.0), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, momentum=0.9)),
+    Pair("bayesbinn-2020", lambda: Reference2020(0.5), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
+    Pair("ste", SignSTE, lambda ps: torch.optim.Adam(ps, lr=0.05)),
+    Pair("ste-sgd", SignSTE, lambda ps: torch.optim.SGD(ps, lr=0.5, momentum=0.9)),
+]

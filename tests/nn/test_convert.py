@@ -1,0 +1,189 @@
+"""Conversion in place: what is replaced, what stays, and what stays shared."""
+
+import pytest
+import torch
+from torch import nn
+
+from bayesbinn import BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, split_parameters
+from bayesbinn.binarizers import Concrete, StraightThroughSample
+from bayesbinn.nn import BinaryLayer, binary_layers
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 8))
+        self.head = nn.ModuleDict({"a": nn.Linear(8, 2), "b": nn.Linear(8, 3, bias=False)})
+
+    def forward(self, x):
+        h = self.body(self.norm(self.conv(x)))
+        return self.head["a"](h), self.head["b"](h)
+
+
+def binary_names(net):
+    return [name for name, _ in binary_layers(net)]
+
+
+def test_all_three_kinds_are_replaced_in_place():
+    net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.Conv2d(2, 3, 1), nn.Linear(2, 3), nn.Conv3d(2, 3, 1), nn.Embedding(2, 3))
+    assert binarize_(net) is net
+    assert [type(m) for m in net] == [BinaryConv1d, BinaryConv2d, BinaryLinear, nn.Conv3d, nn.Embedding]
+
+
+def test_converted_net_computes_with_the_signs_of_its_weights():
+    net, x = Net().eval(), torch.randn(2, 1, 4, 4)
+    twin = Net().eval()
+    twin.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        for module in twin.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                module.weight.copy_(torch.where(module.weight >= 0, 1.0, -1.0))
+    assert all(torch.equal(a, b) for a, b in zip(binarize_(net, init="weights")(x), twin(x), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "converted"),
+    [
+        ({}, ["conv", "body.1", "body.3", "head.a", "head.b"]),
+        ({"include": "body.*"}, ["body.1", "body.3"]),
+        ({"include": ["conv", "head.?"]}, ["conv", "head.a", "head.b"]),
+        ({"exclude": "conv"}, ["body.1", "body.3", "head.a", "head.b"]),
+        ({"exclude": ("conv", "head.*")}, ["body.1", "body.3"]),
+        ({"include": "*.*", "exclude": ["*.1", "head.b"]}, ["body.3", "head.a"]),
+        ({"include": iter(["head.[ab]"])}, ["head.a", "head.b"]),
+    ],
+)
+def test_include_and_exclude(patterns, converted):
+    net = binarize_(Net(), **patterns)
+    assert binary_names(net) == converted
+    everything = {name for name, m in Net().named_modules() if type(m) in (nn.Linear, nn.Conv2d)}
+    assert {name for name, m in net.named_modules() if type(m) in (nn.Linear, nn.Conv2d)} == everything - set(converted)
+
+
+def test_convert_in_two_goes():
+    net = binarize_(Net(), include="conv", binarizer=Concrete(0.1))
+    first = net.conv
+    binarize_(net, init="zeros")
+    assert net.conv is first
+    assert net.conv.binarizer == Concrete(0.1)
+    assert net.body[1].binarizer == StraightThroughSample()
+
+
+def test_errors_name_the_value_and_the_fix():
+    with pytest.raises(TypeError, match="got a bare Linear: use BinaryLinear"):
+        binarize_(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"'hed\.\*' matches none of the layers that can be converted: conv, body\.1"):
+        binarize_(Net(), exclude="hed.*")
+    with pytest.raises(ValueError, match="matches none of the layers that can be converted: -"):
+        binarize_(nn.Sequential(nn.ReLU()))
+    with pytest.raises(ValueError, match="nothing to convert"):
+        binarize_(Net(), include="conv", exclude="*")
+
+
+@pytest.mark.parametrize("bad", [{"include": "nothing"}, {"init": "normal"}, {"magnitude": -1.0}])
+def test_a_refused_conversion_changes_nothing(bad):
+    net = Net()
+    before = dict(net.named_modules())
+    with pytest.raises(ValueError, match=r"nothing|normal|-1\.0"):
+        binarize_(net, **bad)
+    after = dict(net.named_modules())
+    assert all(after[name] is module for name, module in before.items())
+
+
+def test_a_shared_module_stays_shared():
+    layer = nn.Linear(4, 4)
+    net = binarize_(nn.Sequential(layer, nn.ReLU(), layer))
+    assert net[0] is net[2]
+    assert len(split_parameters(net)[0]) == 1
+
+
+@pytest.mark.parametrize("patterns", [{"include": "0"}, {"include": "2"}, {"include": ["2", "0"]}])
+def test_including_one_name_of_a_shared_module_converts_it_under_all(patterns):
+    layer = nn.Linear(4, 4)
+    net = binarize_(nn.Sequential(layer, nn.ReLU(), layer), **patterns)
+    assert net[0] is net[2]
+    assert type(net[0]) is BinaryLinear
+
+
+def test_excluding_one_name_of_a_shared_module_excludes_it_under_all():
+    layer = nn.Linear(4, 4)
+    net = binarize_(nn.Sequential(layer, nn.Linear(4, 4), layer), exclude="2")
+    assert [type(m) for m in net] == [nn.Linear, BinaryLinear, nn.Linear]
+    assert net[0] is net[2]
+
+
+def test_tied_weights_stay_tied():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    binarize_(net)
+    assert net[0] is not net[1]
+    assert net[0].natural is net[1].natural
+    binary, real = split_parameters(net)
+    assert (len(binary), len(real)) == (1, 2)
+    net(torch.randn(3, 4)).sum().backward()
+    assert net[0].natural.grad is not None
+
+
+def test_subclasses_and_parametrized_layers_are_left_alone():
+    class Special(nn.Linear):
+        pass
+
+    net = nn.Sequential(Special(2, 2), nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), nn.Linear(2, 2))
+    assert binary_names(binarize_(net)) == ["2"]
+
+
+def test_mode_requires_grad_and_bias_are_taken_over():
+    net = Net()
+    net.head.eval()
+    net.conv.weight.requires_grad_(False)
+    bias = net.conv.bias
+    binarize_(net)
+    assert net.conv.training
+    assert not net.head["a"].training
+    assert not net.conv.natural.requires_grad
+    assert net.conv.bias is bias
+
+
+def test_init_modes():
+    weight = Net().conv.weight
+    assert binarize_(Net(), magnitude=3).conv.natural.abs().unique().tolist() == [3.0]
+    assert binarize_(Net(), init="zeros").conv.natural.abs().max() == 0
+    net = Net()
+    weight = net.conv.weight.detach().clone()
+    assert torch.equal(binarize_(net, init="weights").conv.natural.sign(), weight.sign())
+
+
+def test_one_binarizer_object_for_all_layers():
+    concrete = Concrete(1.0)
+    net = binarize_(Net(), binarizer=concrete)
+    concrete.temperature = 0.25  # scheduling
+    assert {layer.binarizer.temperature for _, layer in binary_layers(net)} == {0.25}
+
+
+def test_split_parameters_divides_them_all():
+    net = binarize_(Net(), exclude="conv")
+    binary, real = split_parameters(net)
+    naturals = {id(m.natural) for m in net.modules() if isinstance(m, BinaryLayer)}
+    assert {id(p) for p in binary} == naturals
+    assert {id(p) for p in binary} | {id(p) for p in real} == {id(p) for p in net.parameters()}
+    assert len(binary) + len(real) == len(list(net.parameters()))
+    binary, real = split_parameters(nn.Linear(2, 2))
+    assert (len(binary), len(real)) == (0, 2)
+
+
+def test_state_dict_keys():
+    keys = list(binarize_(Net()).state_dict())
+    assert [k.replace("natural", "weight") for k in sorted(keys)] != sorted(keys)
+    assert {k.replace("natural", "weight") for k in keys} == set(Net().state_dict())
+
+
+def test_code_that_only_looks_at_weight_works():
+    """torch's encoder layer hands `.linear1.weight` to one fused kernel in evaluation mode."""
+    net = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True, dropout=0.0)
+    binarize_(net, include="linear?").eval()
+    x = torch.randn(2, 5, 8)
+    slow = net(x)  # gradients are on: layer by layer
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), slow, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,215 @@
+"""Each binary layer against its torch twin with the same ±1 weight: outputs and gradients bit for bit."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from bayesbinn import BinaryConv1d, BinaryConv2d, BinaryLinear, bernoulli
+from bayesbinn.binarizers import Concrete, SignSTE, StraightThroughSample
+from bayesbinn.nn.layers import initial_natural
+
+CONVS = [
+    {},
+    {"stride": 2},
+    {"padding": 2},
+    {"padding": "same"},
+    {"padding": "same", "dilation": 2},
+    {"padding": "valid", "bias": False},
+    {"dilation": 2, "padding": 1},
+    {"groups": 2},
+    {"groups": 4, "stride": 2, "padding": 1},
+    {"padding": 1, "padding_mode": "reflect"},
+    {"padding": 2, "padding_mode": "replicate", "stride": 3},
+    {"padding": "same", "padding_mode": "circular", "dilation": 2, "groups": 2},
+]
+CONVS_2D = [{"kernel_size": (3, 5), "stride": (2, 1), "padding": (0, 2), "dilation": (2, 1)}, {"kernel_size": 1}]
+LAYERS = (
+    [(BinaryLinear, (4, 3), {}, (2, 4)), (BinaryLinear, (4, 3), {"bias": False}, (2, 5, 4))]
+    + [(BinaryConv1d, (4, 8), {"kernel_size": 3, **kw}, (2, 4, 9)) for kw in CONVS]
+    + [(BinaryConv2d, (4, 8), {"kernel_size": 3, **kw}, (2, 4, 9, 8)) for kw in [*CONVS, *CONVS_2D]]
+)
+every_layer = pytest.mark.parametrize(
+    ("kind", "args", "kwargs", "shape"), LAYERS, ids=lambda v: getattr(v, "__name__", str(v))
+)
+
+
+def twin_of(layer, args, kwargs, weight):
+    twin = layer.float_type(*args, **kwargs)
+    with torch.no_grad():
+        twin.weight.copy_(weight)
+        if twin.bias is not None:
+            twin.bias.copy_(layer.bias)
+    return twin
+
+
+@every_layer
+def test_eval_is_the_twin_with_the_mode(kind, args, kwargs, shape):
+    layer, x = kind(*args, **kwargs).eval(), torch.randn(shape)
+    assert torch.equal(layer.weight, torch.where(layer.natural >= 0, 1.0, -1.0))
+    assert torch.equal(layer(x), twin_of(layer, args, kwargs, layer.weight)(x))
+
+
+@every_layer
+def test_training_is_the_twin_with_a_draw_and_lambda_gets_the_weights_gradient(kind, args, kwargs, shape):
+    layer, x = kind(*args, **kwargs), torch.randn(shape, requires_grad=True)
+    torch.manual_seed(7)
+    drawn = bernoulli.sample(layer.natural.detach())
+    torch.manual_seed(7)
+    out = layer(x)
+    twin = twin_of(layer, args, kwargs, drawn)
+    x_twin = x.detach().clone().requires_grad_()
+    out_twin = twin(x_twin)
+    assert torch.equal(out, out_twin)
+    upstream = torch.randn_like(out)
+    out.backward(upstream)
+    out_twin.backward(upstream)
+    assert torch.equal(layer.natural.grad, twin.weight.grad)
+    assert torch.equal(x.grad, x_twin.grad)
+    if layer.bias is not None:
+        assert torch.equal(layer.bias.grad, twin.bias.grad)
+
+
+@every_layer
+def test_from_float_takes_over_every_setting(kind, args, kwargs, shape):
+    source = kind.float_type(*args, **kwargs)
+    layer, x = kind.from_float(source, init="weights"), torch.randn(shape)
+    assert layer.bias is source.bias
+    assert torch.equal(layer.weight, bernoulli.sign(source.weight))
+    assert torch.equal(layer.eval()(x), twin_of(layer, args, kwargs, layer.weight)(x))
+    assert repr(layer) == repr(source).replace(kind.float_type.__name__, kind.__name__)[:-1] + (
+        ", binarizer=StraightThroughSample())"
+    )
+
+
+@given(
+    kind=st.sampled_from([BinaryConv1d, BinaryConv2d]),
+    kernel_size=st.sampled_from([1, 3]),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 3) | st.just("same"),
+    dilation=st.integers(1, 3),
+    groups=st.sampled_from([1, 2]),
+    padding_mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    bias=st.booleans(),
+)
+def test_any_convolution_is_its_twin(kind, stride, padding, **kwargs):
+    kwargs |= {"stride": 1 if padding == "same" else stride, "padding": padding}
+    layer = kind(2, 4, **kwargs).eval()
+    x = torch.randn(1, 2, *[8] * (1 if kind is BinaryConv1d else 2))
+    assert torch.equal(layer(x), twin_of(layer, (2, 4), kwargs, layer.weight)(x))
+
+
+@pytest.mark.parametrize("kind", [BinaryLinear, BinaryConv1d, BinaryConv2d])
+def test_bad_arguments_give_torchs_errors(kind):
+    with pytest.raises(TypeError):
+        kind(4)
+    if kind is not BinaryLinear:
+        with pytest.raises(ValueError, match="divisible by groups"):
+            kind(3, 4, 1, groups=2)
+
+
+def test_device_and_dtype():
+    layer = BinaryLinear(4, 3, dtype=torch.float64)
+    assert {p.dtype for p in layer.parameters()} == {torch.float64}
+    assert layer(torch.randn(2, 4, dtype=torch.float64)).dtype == torch.float64
+    assert layer.weight.dtype == torch.float64
+    assert BinaryConv2d(4, 3, 3, device="meta").natural.is_meta
+
+
+def test_training_draws_fresh_weights_and_eval_does_not():
+    layer, x = BinaryLinear(64, 8, init="zeros"), torch.randn(2, 64)
+    assert not torch.equal(layer(x), layer(x))
+    layer.eval()
+    state = torch.get_rng_state()
+    assert torch.equal(layer(x), layer(x))
+    assert torch.equal(torch.get_rng_state(), state)  # evaluation uses no randomness
+
+
+def test_eval_gives_lambda_no_gradient_but_the_input_one():
+    layer, x = BinaryLinear(4, 3).eval(), torch.randn(2, 4, requires_grad=True)
+    layer(x).sum().backward()
+    assert layer.natural.grad is None
+    assert torch.equal(x.grad, layer.weight.sum(0).expand(2, -1))
+    assert layer.bias.grad is not None
+
+
+def test_sign_ste_trains_with_the_mode():
+    layer, x = BinaryLinear(4, 3, binarizer=SignSTE()), torch.randn(2, 4)
+    assert torch.equal(layer(x), layer.eval()(x))
+
+
+def test_weight_is_read_only_and_detached():
+    layer = BinaryLinear(4, 3)
+    assert not layer.weight.requires_grad
+    with pytest.raises(AttributeError):
+        layer.weight = torch.zeros(3, 4)
+    layer.weight.zero_()  # a copy: λ does not notice
+    assert layer.natural.abs().min() == 1
+
+
+def test_state_dict_round_trip():
+    layer = BinaryConv2d(2, 3, 3, binarizer=Concrete(0.5))
+    state = layer.state_dict()
+    assert list(state) == ["bias", "natural"] or list(state) == ["natural", "bias"]
+    twin = BinaryConv2d(2, 3, 3)
+    assert not torch.equal(twin.natural, layer.natural)
+    assert twin.load_state_dict(state) == torch.nn.modules.module._IncompatibleKeys([], [])
+    assert torch.equal(twin.natural, layer.natural)
+    x = torch.randn(1, 2, 5, 5)
+    assert torch.equal(twin.eval()(x), layer.eval()(x))
+    with pytest.raises(RuntimeError, match=r"Missing key.*natural"):
+        layer.load_state_dict(nn.Conv2d(2, 3, 3).state_dict())
+
+
+def test_moving_and_casting():
+    layer = BinaryLinear(4, 3).double()
+    assert layer.natural.dtype == torch.float64
+    assert layer(torch.randn(2, 4).double()).dtype == torch.float64
+
+
+def test_frozen_lambda_still_draws():
+    layer, x = BinaryLinear(64, 8, init="zeros"), torch.randn(2, 64)
+    layer.natural.requires_grad_(False)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    assert layer.natural.grad is None
+    frozen = nn.Linear(2, 2)
+    frozen.weight.requires_grad_(False)
+    assert not BinaryLinear.from_float(frozen).natural.requires_grad
+
+
+def test_default_binarizer_and_start():
+    layer = BinaryLinear(100, 100)
+    assert layer.binarizer == StraightThroughSample()
+    assert set(layer.natural.unique().tolist()) == {-1.0, 1.0}
+    assert layer.natural.mean().abs() < 5 / 100
+    assert BinaryLinear(4, 3, magnitude=10).natural.abs().unique().tolist() == [10.0]
+    assert BinaryLinear(4, 3, init="zeros").natural.abs().max() == 0
+
+
+@pytest.mark.parametrize("magnitude", [0.5, 10.0])
+def test_initial_natural_from_weights_keeps_signs_and_proportions(magnitude):
+    weight = torch.randn(30, 20)
+    natural = initial_natural(weight, "weights", magnitude)
+    torch.testing.assert_close(natural, weight / weight.abs().mean() * magnitude)
+    assert natural.abs().mean().item() == pytest.approx(magnitude, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-42, 1e-30, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_initial_natural_is_finite_for_any_weights(scale, dtype):
+    natural = initial_natural(torch.tensor([-1.0, 1.0, 2.0], dtype=dtype) * scale, "weights", 10.0)
+    assert natural.isfinite().all()
+    assert natural.dtype == dtype
+
+
+def test_initial_natural_errors():
+    for magnitude in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"magnitude must be a finite number above 0, got {magnitude}"):
+            initial_natural(torch.ones(2), "signs", magnitude)
+    with pytest.raises(ValueError, match="init must be 'signs', 'zeros' or 'weights', got 'normal'"):
+        BinaryLinear(2, 2, init="normal")

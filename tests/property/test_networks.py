@@ -1,0 +1,68 @@
+"""Laws that hold for any network made of the layers that can be converted."""
+
+import copy
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bayesbinn import BayesBiNN, binarize_, draw, posterior_summary, predict, sampled_weights, split_parameters
+from bayesbinn.nn import binary_layers
+
+
+@st.composite
+def networks(draw_from):
+    """A convolutional stem (or none), some linear layers, activations and norms between; for inputs (B, 2, 6)."""
+    torch.manual_seed(draw_from(st.integers(0, 1000)))
+    layers, channels = [], 2
+    for _ in range(draw_from(st.integers(0, 2))):
+        width = draw_from(st.sampled_from([2, 4]))
+        kernel = draw_from(st.sampled_from([1, 3]))
+        layers += [nn.Conv1d(channels, width, kernel, padding="same", bias=draw_from(st.booleans()))]
+        layers += draw_from(st.sampled_from([[], [nn.ReLU()], [nn.BatchNorm1d(width)]]))
+        channels = width
+    layers += [nn.Flatten()]
+    features = channels * 6
+    for _ in range(draw_from(st.integers(0, 2))):
+        width = draw_from(st.integers(1, 9))
+        layers += [nn.Linear(features, width, bias=draw_from(st.booleans())), nn.Tanh()]
+        features = width
+    return nn.Sequential(*layers, nn.Linear(features, 3))
+
+
+@settings(max_examples=30)
+@given(networks(), st.sampled_from(["signs", "zeros", "weights"]), st.floats(0.1, 10))
+def test_a_converted_network(net, init, magnitude):
+    parameters = sum(p.numel() for p in net.parameters())
+    keys, twin, x = list(net.state_dict()), copy.deepcopy(net), torch.randn(5, 2, 6)
+    binarize_(net, init=init, magnitude=magnitude)
+
+    binary, real = split_parameters(net)
+    assert sum(p.numel() for p in [*binary, *real]) == parameters
+    assert sorted(k.replace("natural", "weight") for k in net.state_dict()) == sorted(keys)
+
+    with torch.no_grad():
+        for name, layer in binary_layers(net):
+            twin.get_submodule(name).weight.copy_(layer.weight)
+    assert torch.equal(net.eval()(x), twin.eval()(x))
+    with torch.no_grad():
+        for name, weight in draw(net, torch.Generator().manual_seed(3)).items():
+            twin.get_submodule(name).weight.copy_(weight)
+        with sampled_weights(net, seed=3):
+            assert torch.equal(net(x), twin(x))
+
+    found = predict(net, x, num_samples=3)
+    torch.testing.assert_close(found.probs.sum(-1), torch.ones(5))
+    assert (found.entropy >= found.expected_entropy - 1e-6).all()
+    assert (found.variation_ratio <= 2 / 3 + 1e-6).all()
+
+    optimizer = BayesBiNN(binary, lr=0.1, num_data=5)
+    before = posterior_summary(net, optimizer)
+    net.train()(x).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    optimizer.step()
+    after = posterior_summary(net, optimizer, previous=before)
+    assert after.total.num_weights == sum(p.numel() for p in binary)
+    assert 0 <= after.total.flip_rate <= 1
+    assert after.total.kl >= 0

@@ -1,0 +1,59 @@
+"""The metrics against plain numpy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayesbinn import metrics
+
+
+def numpy_ece(probs, labels, num_bins):
+    confidence, correct = probs.max(-1), probs.argmax(-1) == labels
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    total = 0.0
+    for b in range(num_bins):
+        inside = bins == b
+        if inside.any():
+            total += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    return total
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    num_inputs=st.integers(1, 200),
+    num_classes=st.integers(2, 11),
+    sharpness=st.floats(0.1, 10),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_against_numpy(seed, num_inputs, num_classes, sharpness, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(num_inputs, num_classes, generator=generator) * sharpness
+    probs = logits.double().softmax(-1).to(dtype)
+    labels = torch.randint(num_classes, (num_inputs,), generator=generator)
+    p, y = probs.double().numpy(), labels.numpy()
+    assert metrics.accuracy(probs, labels) == pytest.approx((p.argmax(-1) == y).mean(), abs=1e-12)
+    expected = -np.log(np.maximum(p[np.arange(num_inputs), y], 1e-12)).mean()
+    assert metrics.nll(probs, labels) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert metrics.ece(probs, labels) == pytest.approx(numpy_ece(p, y, 15), abs=2e-6)
+    assert metrics.ece(probs, labels, num_bins=7) == pytest.approx(numpy_ece(p, y, 7), abs=2e-6)
+
+
+def test_certain_and_right_and_certain_and_wrong():
+    probs = torch.eye(3)
+    right, wrong = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])
+    assert (metrics.accuracy(probs, right), metrics.nll(probs, right), metrics.ece(probs, right)) == (1.0, 0.0, 0.0)
+    assert (metrics.accuracy(probs, wrong), metrics.ece(probs, wrong)) == (0.0, 1.0)
+    assert metrics.nll(probs, wrong) == pytest.approx(-math.log(1e-12))  # finite
+
+
+def test_results_are_plain_floats_and_labels_of_any_integer_type():
+    probs = torch.tensor([[0.7, 0.3], [0.4, 0.6]])
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        labels = torch.tensor([0, 0], dtype=dtype)
+        results = metrics.accuracy(probs, labels), metrics.nll(probs, labels), metrics.ece(probs, labels)
+        assert [type(r) for r in results] == [float] * 3
+        assert results == (0.5, pytest.approx(-(math.log(0.7) + math.log(0.4)) / 2), pytest.approx(0.45))
