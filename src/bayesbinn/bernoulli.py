@@ -123,7 +123,9 @@ def sample(natural: Tensor, noise: Tensor | None = None, generator: torch.Genera
         return sign(natural + noise)
     # the same event, u < σ(2λ), without the logarithm; in place, since fresh memory costs more than the arithmetic
     u = _uniform(natural, generator)
-    return u.lt_(prob(natural.to(u.dtype))).mul_(2).sub_(1).to(natural.dtype)
+    # u is a multiple of eps/2: half of that off σ rounds it to the nearest one, so that a chance of 1e-35 stays none
+    p = prob(natural.to(u.dtype)).sub_(torch.finfo(u.dtype).eps / 4)
+    return u.lt_(p).mul_(2).sub_(1).to(natural.dtype)
 
 
 def relaxed_sample(

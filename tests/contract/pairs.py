@@ -8,7 +8,18 @@ import torch
 from torch.optim import Optimizer
 
 from bayesbinn import BayesBiNN
-from bayesbinn.binarizers import Binarizer, Concrete, Reference2020, SignSTE, StraightThroughSample
+from bayesbinn.binarizers import (
+    AdaSTE,
+    Binarizer,
+    Concrete,
+    LocalReparam,
+    Reference2020,
+    ReinMax,
+    SignSTE,
+    StraightThroughSample,
+    TanhAnneal,
+)
+from bayesbinn.optim import Bop
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,12 @@ PAIRS = [
     ),
     Pair("concrete", lambda: Concrete(1.0), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, momentum=0.9)),
     Pair("bayesbinn-2020", lambda: Reference2020(0.5), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
+    Pair("local-reparam", LocalReparam, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
+    Pair("reinmax", ReinMax, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair("ste", SignSTE, lambda ps: torch.optim.Adam(ps, lr=0.05)),
     Pair("ste-sgd", SignSTE, lambda ps: torch.optim.SGD(ps, lr=0.5, momentum=0.9)),
+    Pair("bop", lambda: SignSTE(clip=float("inf")), lambda ps: Bop(ps, gamma=0.5, threshold=1e-3)),
+    Pair("pmf", lambda: TanhAnneal(beta=1.5), lambda ps: torch.optim.Adam(ps, lr=0.05)),
+    Pair("md-tanh", lambda: TanhAnneal(beta=1.5, mirror=True), lambda ps: torch.optim.Adam(ps, lr=0.05)),
+    Pair("adaste", lambda: AdaSTE(small=0.0), lambda ps: torch.optim.SGD(ps, lr=0.5, momentum=0.9)),
 ]

@@ -39,6 +39,11 @@ def test_exact_moments_are_those_of_many_draws(problem, binarizer):
     assert float(sampled.var(0).sum()) == pytest.approx(variance, rel=0.1)
 
 
+def test_the_page_is_made_from_the_stored_results():
+    stored = json.loads(estimators.RESULTS.read_text(encoding="utf-8"))
+    assert estimators.TABLE.read_text(encoding="utf-8") == estimators.table(stored)
+
+
 def test_a_small_run_gives_a_table_and_a_figure(tmp_path):
     results = estimators.measure(problems=1, draws=10_000, magnitudes=(0.5, 6.0), repetitions=1, features=8, batch=4)
     page = estimators.table(json.loads(json.dumps(results)))

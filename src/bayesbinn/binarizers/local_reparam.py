@@ -34,5 +34,7 @@ class LocalReparam(Binarizer):
         y_variance = op(x * x, with_gradient(natural, variance, -2 * mean), bias=False)
         # where nothing is uncertain (x = 0) the square root has no derivative: clamp makes it 0
         y_std = y_variance.clamp(min=torch.finfo(y_variance.dtype).tiny).sqrt()
-        noise = torch.randn(y.shape, dtype=y.dtype, device=y.device, generator=self.generator)
-        return y + noise * y_std
+        # in at least float32, so that a seed draws the same noise under autocast
+        dtype = torch.promote_types(y.dtype, torch.float32)
+        noise = torch.randn(y.shape, dtype=dtype, device=y.device, generator=self.generator)
+        return y + noise.to(y.dtype) * y_std
