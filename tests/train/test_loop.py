@@ -154,7 +154,7 @@ def test_a_loss_of_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
             good.update(contents(run))
         callbacks.step(done, total)
 
-    message = r"the loss became nan around step 4 of 9: training stopped, the last good checkpoint \(if any\) is kept; lower lr"
+    message = r"the loss became nan around step 4 of 9: training stopped, .* is kept; lower lr"
     with pytest.raises(UserError, match=message):
         training.fit(Callbacks(step=step))
     assert contents(run) == good
