@@ -105,7 +105,7 @@ def logistic_noise(like: Tensor, generator: torch.Generator | None = None) -> Te
     """
     u = _uniform(like, generator)
     # rand() can return 0 exactly; half a unit in its last place keeps δ finite without moving any other value
-    return torch.logit(u.clamp_(min=torch.finfo(dtype).eps / 4)).mul_(0.5).to(like.dtype)
+    return torch.logit(u.clamp_(min=torch.finfo(u.dtype).eps / 4)).mul_(0.5).to(like.dtype)
 
 
 def sample(natural: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

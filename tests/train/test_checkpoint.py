@@ -6,7 +6,6 @@ from itertools import count
 
 import pytest
 import torch
-from tests.runs import contents
 
 from bayesbinn.train.checkpoint import (
     checkpoint_folder,
@@ -17,6 +16,7 @@ from bayesbinn.train.checkpoint import (
     write_text,
 )
 from bayesbinn.train.errors import UserError
+from tests.runs import contents
 
 
 class Death(BaseException):

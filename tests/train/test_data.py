@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.runs import blobs, blobs_file
 
 from bayesbinn.train import data as data_module
 from bayesbinn.train.data import Split, batches, crop_flip, load_data, make_data, read_inputs
 from bayesbinn.train.errors import UserError
+from tests.runs import blobs, blobs_file
 
 
 def test_digits():

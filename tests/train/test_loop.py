@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from tests.runs import TINY, blobs, blobs_file, contents, final_state, log
 
 from bayesbinn.train.checkpoint import load_checkpoint
 from bayesbinn.train.config import Config, make_config
@@ -14,6 +13,7 @@ from bayesbinn.train.loop import Callbacks, StoppedError, Trainer, mode_metrics,
 from bayesbinn.train.methods import METHODS, apply_method, resolve
 from bayesbinn.train.models import build_model
 from bayesbinn.train.run import train
+from tests.runs import TINY, blobs, blobs_file, contents, final_state, log
 
 EPOCHS, STEPS = 3, 3  # 100 examples in batches of 32
 TOTAL = EPOCHS * STEPS

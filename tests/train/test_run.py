@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.runs import TINY, blobs, blobs_file, contents
 
 import bayesbinn as bb
 from bayesbinn.train import evaluate, load_run, train
@@ -17,6 +16,7 @@ from bayesbinn.train.data import load_data
 from bayesbinn.train.errors import UserError
 from bayesbinn.train.methods import METHODS, resolve
 from bayesbinn.train.run import check_new, find_device
+from tests.runs import TINY, blobs, blobs_file, contents
 
 
 @pytest.fixture(scope="module")
