@@ -17,12 +17,15 @@ x_train, y_train, x_test, y_test = x[:1437], y[:1437], x[1437:], y[1437:]
 
 
 def train(net: nn.Module, optimizers: list[torch.optim.Optimizer], epochs: int) -> None:
+    steps = epochs * (len(x_train) // 32)
+    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) for optimizer in optimizers]
     net.train()
     for _epoch in range(epochs):
         for batch in torch.randperm(len(x_train)).split(32)[:-1]:
             F.cross_entropy(net(x_train[batch]), y_train[batch]).backward()
-            for optimizer in optimizers:
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
+                schedule.step()
                 optimizer.zero_grad()
 
 

@@ -34,12 +34,15 @@ bayes = bb.BayesBiNN(
     kl_weight=0.001,
 )
 adam = torch.optim.Adam(real, lr=0.01)
+epochs = 10
+schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs * (len(x_train) // 32)) for o in (bayes, adam)]
 
-for _epoch in range(10):
+for _epoch in range(epochs):
     for batch in torch.randperm(len(x_train)).split(32)[:-1]:
         F.cross_entropy(net(x_train[batch]), y_train[batch]).backward()
-        for optimizer in (bayes, adam):
+        for optimizer, schedule in zip((bayes, adam), schedules, strict=True):
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
 
 p = bb.predict(net, x_test)

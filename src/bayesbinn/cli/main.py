@@ -40,12 +40,18 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             _fail(str(error), status=2)
+        except BrokenPipeError:  # `bayesbinn predict ... | head`: click ends quietly
+            raise
         except OSError as error:  # a full disk, a folder that went away: nothing of ours is wrong
             _fail(str(error), status=1)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            _fail("out of memory: take a smaller network, batch size or data set", status=1)
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
 

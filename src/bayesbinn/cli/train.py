@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..train import config as configuration
 from ..train.loop import Callbacks, StoppedError
+from ..train.methods import check_method
 from ..train.run import check_new
 from ..train.run import train as run_training
 from .tables import evaluation_lines
@@ -53,8 +54,9 @@ def train(
     given = {"data": data, **options}
     settings = configuration.read_toml(recipe) if recipe else {}
     settings |= {key: value for key, value in given.items() if value is not None}
-    config = configuration.make_config(settings)
     if print_config:
+        config = configuration.make_config(settings)
+        check_method(config)
         click.echo(configuration.to_toml(config), nl=False)
         return
     if output is None:
@@ -62,25 +64,16 @@ def train(
     if not resume:
         check_new(output)  # before data are loaded
 
-    stop = StopSignals()
     console = Console(stderr=True)
-    with Progress(
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("", total=None, epoch=1, note="")
+    columns = TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with StopSignals() as stop, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
 
         def after_step(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        def after_epoch(line: dict[str, Any]) -> None:
-            text = epoch_line(line, config.epochs)
-            bar.update(task, epoch=min(line["epoch"] + 1, config.epochs))
+        def after_epoch(line: dict[str, Any], epochs: int) -> None:
+            text = epoch_line(line, epochs)
             bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
 
         try:
@@ -95,12 +88,18 @@ def train(
 
 
 class StopSignals:
-    """Ctrl-C and a scheduler's SIGTERM ask the loop to save and stop; a second Ctrl-C stops at once."""
+    """Inside, Ctrl-C and a scheduler's SIGTERM ask the loop to save and stop; a second signal stops at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+
+    def __enter__(self) -> "StopSignals":
+        self.before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def _receive(self, number: int, frame: Any) -> None:
         if self.received is not None:

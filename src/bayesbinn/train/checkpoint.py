@@ -9,12 +9,12 @@ RUN/evaluation.json        the final evaluation, and what it was made with
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -26,10 +26,7 @@ FORMAT = 1
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all (temporary name, flush to disk, rename)."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    _write(temporary, text.encode())
     temporary.replace(path)
 
 
@@ -40,6 +37,8 @@ def save_checkpoint(run: Path, model: dict[str, Tensor], training: dict[str, Ten
         model: the network's state_dict.
         training: every other tensor (optimizer state, generators, ...).
         state: everything that JSON holds.
+
+    `checkpoint.new` is written and takes the place of `checkpoint`, which is called `checkpoint.old` meanwhile.
     """
     new, current, old = (run / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
     found = checkpoint_folder(run)
@@ -48,13 +47,13 @@ def save_checkpoint(run: Path, model: dict[str, Tensor], training: dict[str, Ten
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    # safetensors refuses views that share memory (two layers with one λ): each name gets its own copy on disk
-    save_file({k: v.detach().clone().contiguous() for k, v in model.items()}, new / "model.safetensors")
-    save_file({k: v.detach().clone().contiguous() for k, v in training.items()}, new / "training.safetensors")
-    (new / "state.json").write_text(json.dumps({"format": FORMAT, **state}), encoding="utf-8")
-    for file in new.iterdir():
-        with file.open("rb+") as handle:
-            os.fsync(handle.fileno())
+    sums = {}
+    for name, tensors in (("model", model), ("training", training)):
+        # safetensors refuses views that share memory (two layers with one λ): each name gets its own copy on disk
+        content = save({k: v.detach().clone().contiguous() for k, v in tensors.items()})
+        sums[name] = zlib.crc32(content)
+        _write(new / f"{name}.safetensors", content)
+    _write(new / "state.json", json.dumps({"format": FORMAT, "crc32": sums, **state}).encode())
     if current.exists():
         current.rename(old)
     new.rename(current)
@@ -67,33 +66,53 @@ def checkpoint_folder(run: Path) -> Path | None:
     A process can die between the two renames of `save_checkpoint`; then `checkpoint.old` and a complete
     `checkpoint.new` exist, and the new one is good.
     """
-    for name in ("checkpoint", "checkpoint.new", "checkpoint.old"):
-        complete = name != "checkpoint.new" or (run / "checkpoint.old").exists()
-        if complete and (run / name / "state.json").exists():
-            return run / name
-    return None
+    new, current, old = (run / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
+    if current.exists():
+        return current
+    return new if new.exists() and old.exists() else None
 
 
-def load_checkpoint(run: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """(model, training, state) as given to `save_checkpoint`.
+def load_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """(model, training, state) as given to `save_checkpoint`, tensors on the CPU.
 
     Raises:
-        UserError: if there is no checkpoint, or it is truncated, unreadable or of a newer format.
+        UserError: if there is no checkpoint, or it is truncated, changed, unreadable or of a newer format.
     """
     folder = checkpoint_folder(run)
     if folder is None:
-        raise UserError(f"{run} holds no checkpoint: train it first (bayesbinn train --output {run})")
+        raise UserError(f"{run} holds no checkpoint yet: train it with bayesbinn train --output {run} --resume")
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if state["format"] > FORMAT:
             raise UserError(
                 f"{folder} has format {state['format']}, this version reads up to {FORMAT}: update bayesbinn"
             )
-        model = load_file(folder / "model.safetensors", device=str(device))
-        training = load_file(folder / "training.safetensors")
+        model, training = (
+            _read(folder / f"{name}.safetensors", state["crc32"][name]) for name in ("model", "training")
+        )
     except (OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {folder} is damaged ({error}): restore it from a copy, or train again") from None
+        raise damaged(folder, error) from None
     return model, training, state
+
+
+def damaged(folder: Path, error: Exception) -> UserError:
+    """The error for a checkpoint that cannot be used."""
+    reason = f"lacks {error}" if isinstance(error, KeyError) else error
+    return UserError(f"checkpoint {folder} is damaged ({reason}): restore it from a copy, or train again")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path, crc32: int) -> dict[str, Tensor]:
+    content = path.read_bytes()
+    if zlib.crc32(content) != crc32:
+        raise OSError(f"{path.name} is not as it was written")
+    return load(content)
 
 
 def flatten_optimizer(name: str, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -16,9 +16,14 @@ else:
 
 import tomli_w
 
+LARGEST = 10**9  # bound on every number without one of its own: what float32 and torch's 64-bit integers can bear
 
-def option(default: Any, help: str, minimum: float | None = None, maximum: float | None = None, **more: Any) -> Any:
-    """A dataclass field with what the command line shows of it and the range its value must be in."""
+
+def option(default: Any, help: str, minimum: float = 0, maximum: float = LARGEST, **more: Any) -> Any:
+    """A dataclass field with what the command line shows of it, and what its value may be.
+
+    Numbers lie between `minimum` and `maximum`, strictly above `above`; texts are among `choices`.
+    """
     return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum, **more})
 
 
@@ -27,43 +32,43 @@ class Config:
     """A run's settings.  Options of a method that are None take the method's default (see `methods.METHODS`)."""
 
     data: str = option("digits", "what to learn: digits, mnist, fashion-mnist, cifar10, cifar100, npz:FILE, ...")
-    validation: float = option(0.0, "share of the training set held out for choosing settings", 0.0, 0.9)
+    validation: float = option(0.0, "share of the training set held out for choosing settings", maximum=0.9)
     augment: str = option("none", "random changes of training images", choices=("none", "crop-flip"))
     model: str = option("mlp", "network", choices=("mlp", "vgg-small", "resnet18"))
-    width: int = option(256, "units of each hidden layer (mlp)", 1)
-    depth: int = option(3, "number of hidden layers (mlp)", 0)
-    width_multiplier: float = option(1.0, "factor on the channels (vgg-small, resnet18)", 0.001)
-    dropout: float = option(0.2, "dropout rate before linear layers", 0.0, 0.99)
+    width: int = option(256, "units of each hidden layer (mlp)", 1, 10**6)
+    depth: int = option(3, "number of hidden layers (mlp)", maximum=10**4)
+    width_multiplier: float = option(1.0, "factor on the channels (vgg-small, resnet18)", maximum=1000, above=0)
+    dropout: float = option(0.2, "dropout rate before linear layers", maximum=0.99)
     affine: bool = option(True, "learnable scale and shift in batch norm")
     output_scale: bool = option(True, "learnable scale of the logits")
     real_ends: bool = option(False, "keep the first and the last layer real")
     method: str = option("bayesbinn", "how to train: bayesbinn, bayesbinn-2020, ste, bop, ..., float")
     epochs: int = option(40, "passes over the training set", 1)
-    batch_size: int = option(32, "examples in one step", 1)
-    lr: float | None = option(None, "learning rate of the method (its peak, under a schedule)", 0.0)
-    real_lr: float = option(0.01, "learning rate of the real parameters (Adam)", 0.0)
+    batch_size: int = option(32, "examples in one step (batch norm needs two)", 2)
+    lr: float | None = option(None, "learning rate of the method (its peak, under a schedule)")
+    real_lr: float = option(0.01, "learning rate of the real parameters (Adam)")
     schedule: str = option("cosine", "learning rates over the run", choices=("cosine", "constant"))
-    warmup: float = option(0.0, "epochs of linear warm-up", 0.0)
+    warmup: float = option(0.0, "epochs of linear warm-up")
     train_samples: int = option(1, "networks drawn per training step", 1)
-    kl_weight: float | None = option(None, "weight of the KL term; 1 is Bayes, less is colder", 0.0)
-    kl_weight_end: float | None = option(None, "its value at the end, reached geometrically", 1e-30)
-    num_data: int | None = option(None, "N in the ELBO; default: the size of the training set", 1)
-    momentum: float | None = option(None, "momentum of the Bayesian rule", 0.0, 0.9999)
-    temperature: float | None = option(None, "temperature of the concrete relaxation", 1e-30)
-    temperature_end: float | None = option(None, "its value at the end, reached geometrically", 1e-30)
-    beta: float | None = option(None, "hardness of the weights at the start (pmf, md-tanh, adaste)", 1e-30)
-    beta_end: float | None = option(None, "its value at the end, reached geometrically", 1e-30)
-    alpha: float | None = option(None, "how far the wells of adaste lie beyond ±1", 0.0)
-    gamma: float | None = option(None, "share of its gradient average that bop replaces per step", 0.0, 1.0)
-    threshold: float | None = option(None, "gradient average at which bop flips a weight", 0.0)
-    clip: float | None = option(None, "bound on the latent weight (ste)", 1e-30)
+    kl_weight: float | None = option(None, "weight of the KL term; 1 is Bayes, less is colder")
+    kl_weight_end: float | None = option(None, "its value at the end, reached geometrically", above=0)
+    num_data: int | None = option(None, "N in the ELBO; default: the size of the training set", 1, 10**15)
+    momentum: float | None = option(None, "momentum of the Bayesian rule", maximum=0.9999)
+    temperature: float | None = option(None, "temperature of the concrete relaxation", above=0)
+    temperature_end: float | None = option(None, "its value at the end, reached geometrically", above=0)
+    beta: float | None = option(None, "hardness of the weights at the start (pmf, md-tanh, adaste)", above=0)
+    beta_end: float | None = option(None, "its value at the end, reached geometrically", above=0)
+    alpha: float | None = option(None, "how far the wells of adaste lie beyond ±1")
+    gamma: float | None = option(None, "share of its gradient average that bop replaces per step", maximum=1)
+    threshold: float | None = option(None, "gradient average at which bop flips a weight")
+    clip: float | None = option(None, "bound on the latent weight (ste)", above=0)
     init: str | None = option(None, "where λ starts", choices=("signs", "zeros", "weights"))
-    magnitude: float | None = option(None, "|λ| at the start", 1e-30)
-    samples: int = option(32, "networks drawn for the mean prediction", 0)
-    seed: int = option(0, "seed of everything random", 0)
+    magnitude: float | None = option(None, "|λ| at the start", above=0)
+    samples: int = option(32, "networks drawn for the mean prediction; 0: the mode only")
+    seed: int = option(0, "seed of everything random", maximum=2**32 - 1)
     device: str = option("cpu", "torch device")
-    threads: int = option(0, "CPU threads; 0 leaves torch's choice", 0)
-    checkpoint_steps: int = option(0, "steps between checkpoints within an epoch; 0: only at its end", 0)
+    threads: int = option(0, "CPU threads; 0 leaves torch's choice", maximum=1024)
+    checkpoint_steps: int = option(0, "steps between checkpoints within an epoch; 0: only at its end")
 
     @property
     def model_config(self) -> ModelConfig:
@@ -72,6 +77,7 @@ class Config:
         return ModelConfig(**{k: v for k, v in dataclasses.asdict(self).items() if k in names})
 
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
 
 
@@ -114,21 +120,20 @@ def _checked(key: str, value: Any) -> Any:
     if key not in FIELDS:
         raise unknown("setting", key, FIELDS)
     f = FIELDS[key]
-    kind = field_type(key)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UserError(f"{key} must be of type {kind.__name__}, got {value!r}")
-    choices, minimum, maximum = (f.metadata.get(k) for k in ("choices", "minimum", "maximum"))
-    if choices and value not in choices:
-        raise unknown(key, str(value), choices)
-    if kind is float and value != value:
-        raise UserError(f"{key} must be a number, got nan")
-    if minimum is not None and value < minimum:
-        raise UserError(f"{key} must be at least {minimum}, got {value}")
-    if value == float("inf") or (maximum is not None and value > maximum):
-        raise UserError(f"{key} must be at most {maximum if maximum is not None else 'a finite number'}, got {value}")
-    return value
+    kind: Any = field_type(key)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise UserError(f"{key} must be {KINDS[kind]}, got {value!r}")
+    if kind is str and value not in f.metadata.get("choices", [value]):
+        raise unknown(key, value, f.metadata["choices"])
+    if kind in (int, float):
+        minimum, maximum, above = (f.metadata.get(name) for name in ("minimum", "maximum", "above"))
+        if above is not None and not value > above:  # also for NaN, as below
+            raise UserError(f"{key} must be above {above}, got {value}")
+        if not value >= minimum:
+            raise UserError(f"{key} must be at least {minimum}, got {value}")
+        if not value <= maximum:
+            raise UserError(f"{key} must be at most {maximum}, got {value}")
+    return kind(value)
 
 
 def field_type(key: str) -> type:

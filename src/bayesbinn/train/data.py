@@ -1,8 +1,7 @@
 """Data sets as whole tensors in memory, and batches cut from them without a per-example loop."""
 
 import os
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ HUB_NAMES = {
     "cifar100": "uoft-cs/cifar100",
 }
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 SPLIT_SEED = 2020  # one split for every run, so that what was held out stays held out
 
 
@@ -64,8 +64,8 @@ def load_data(name: str, validation: float = 0.0) -> Data:
     """Load a data set by name.
 
     Args:
-        name: `digits` (embedded), `mnist`, `fashion-mnist`, `cifar10`, `cifar100` (NAME.npz under $BAYESBINN_DATA, else
-            from the Hugging Face hub), `npz:FILE`, `imagefolder:DIR` or `hf:NAME`.
+        name: `digits` (embedded), `mnist`, `fashion-mnist`, `cifar10`, `cifar100` (NAME.npz in the folder
+            $BAYESBINN_DATA if it is there, else from the Hugging Face hub), `npz:FILE`, `imagefolder:DIR` or `hf:NAME`.
         validation: share of the training set to hold out, in [0, 1); the same examples in every run.
 
     Raises:
@@ -101,6 +101,10 @@ def make_data(name: str, arrays: dict[str, np.ndarray[Any, Any]], validation: fl
     num_classes = int(train.y.max()) + 1
     if num_classes < 2:
         raise UserError(f"{name}: y_train holds one class only: give at least two")
+    if num_classes > len(train):
+        raise UserError(
+            f"{name}: y_train holds label {num_classes - 1}, for {len(train)} inputs: number the classes from 0"
+        )
     if int(test.y.max()) >= num_classes:
         raise UserError(f"{name}: y_test holds class {int(test.y.max())}, y_train only 0 to {num_classes - 1}")
     held_out = None
@@ -156,31 +160,24 @@ def read_inputs(path: Path, input_shape: tuple[int, ...]) -> Tensor:
     """The inputs in a `.npy`, `.npz` (array `x`, else `x_test`) or image file, as (N, *input_shape) float32.
 
     Raises:
-        UserError: if the file is missing, unreadable, of another shape, or holds NaN or infinity.
+        UserError: if the file is missing, unreadable, of another shape, empty, or holds NaN or infinity.
     """
-    try:
-        match path.suffix.lower():
-            case ".npy":
-                array = np.load(path, allow_pickle=False)
-            case ".npz":
-                with np.load(path, allow_pickle=False) as arrays:
-                    key = next((k for k in ("x", "x_test") if k in arrays), None)
-                    if key is None:
-                        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: name the inputs x or x_test")
-                    array = arrays[key]
-            case ".png" | ".jpg" | ".jpeg" | ".bmp":
-                array = _read_image(path, gray=input_shape[0] == 1)[None]
-            case suffix:
-                raise UserError(f"cannot read {path}: {suffix or 'no'} suffix, expected .npy, .npz, .png or .jpg")
-    except FileNotFoundError:
-        raise UserError(f"no file at {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise error if isinstance(error, UserError) else UserError(f"cannot read {path}: {error}") from None
+    suffix = path.suffix.lower()
+    if suffix in IMAGES:
+        array = _read_image(path, gray=input_shape[0] == 1)[None]
+    elif suffix in (".npy", ".npz"):
+        arrays = _read_arrays(path)
+        key = next((k for k in ("", "x", "x_test") if k in arrays), None)
+        if key is None:
+            raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: name the inputs x or x_test")
+        array = arrays[key]
+    else:
+        raise UserError(f"cannot read {path}: {suffix or 'no'} suffix, expected .npy, .npz, {', '.join(IMAGES)}")
     if array.shape == input_shape or array.shape in (input_shape[1:], (*input_shape[1:], *input_shape[:1])):
         array = array[None]  # a single input
     x = _inputs(str(path), array).float()
     if x.shape[1:] != input_shape:
-        raise UserError(f"{path} holds inputs of shape {tuple(x.shape[1:])}, the network takes {input_shape}")
+        raise UserError(f"{path} has inputs of shape {tuple(x.shape[1:])}, the network takes {input_shape}")
     return x
 
 
@@ -195,42 +192,64 @@ def _digits() -> dict[str, np.ndarray[Any, Any]]:
 
 def _named(name: str) -> dict[str, np.ndarray[Any, Any]]:
     folder = os.environ.get(DATA_FOLDER)
-    if folder:
-        return _npz(str(Path(folder) / f"{name}.npz"))
+    file = Path(folder or "").expanduser() / f"{name}.npz"
+    if folder and file.exists():
+        return _npz(str(file))
     try:
         return _hub(HUB_NAMES[name])
     except UserError as error:
-        raise UserError(f"no data set {name}: set {DATA_FOLDER} to a folder with {name}.npz ({error})") from None
+        now = f"there is no {file}" if folder else "it is not set"
+        raise UserError(
+            f"no data set {name}: set {DATA_FOLDER} to a folder with {name}.npz ({now}; from the hub: {error})"
+        ) from None
 
 
 def _npz(file: str) -> dict[str, np.ndarray[Any, Any]]:
+    arrays = _read_arrays(Path(file).expanduser(), ARRAYS)
+    missing = [key for key in ARRAYS if key not in arrays]
+    if missing:
+        raise UserError(f"{file} lacks {', '.join(missing)}: it must hold {', '.join(ARRAYS)}")
+    return arrays
+
+
+def _read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays in an .npz file (those of `names` only), or the one in an .npy file under the name ''."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            missing = [key for key in ARRAYS if key not in arrays]
-            if missing:
-                raise UserError(f"{file} lacks {', '.join(missing)}: it must hold {', '.join(ARRAYS)}")
-            return {key: arrays[key] for key in ARRAYS}
+        with path.open("rb") as file:  # numpy leaves a damaged file open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            return {name: loaded[name] for name in loaded if names is None or name in names}
     except FileNotFoundError:
-        raise UserError(f"no file at {file}: give an existing .npz with {', '.join(ARRAYS)}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise error if isinstance(error, UserError) else UserError(f"cannot read {file}: {error}") from None
+        raise UserError(f"no file at {path}: give an existing .npz or .npy file") from None
+    except Exception as error:  # a damaged file can raise nearly anything: zip, zlib and header errors of every kind
+        raise UserError(f"cannot read {path} ({error}): write it again with numpy.savez or numpy.save") from None
 
 
 def _image_folder(folder: str) -> dict[str, np.ndarray[Any, Any]]:
     """DIR/train/CLASS/*.png and DIR/test/CLASS/*.png; classes are numbered in the order of their names."""
-    root, arrays = Path(folder), {}
-    suffixes = (".png", ".jpg", ".jpeg", ".bmp")
-    names = sorted(d.name for d in (root / "train").glob("*") if d.is_dir())
-    for part in ("train", "test"):
-        files = [(f, names.index(d.name)) for d in sorted((root / part).glob("*")) if d.name in names
-                 for f in sorted(d.iterdir()) if f.suffix.lower() in suffixes]  # fmt: skip
-        if not files:
-            raise UserError(f"no images under {root / part}: expected {root}/{part}/CLASS/*.png")
-        images = [_read_image(f, gray=False) for f, _ in files]
-        for (f, _), image in zip(files, images, strict=True):
+    root, arrays = Path(folder).expanduser(), {}
+    files = {
+        part: [f for f in sorted((root / part).glob("*/*")) if f.suffix.lower() in IMAGES] for part in ("train", "test")
+    }
+    classes = sorted({f.parent.name for f in files["train"]})
+    for part, found in files.items():
+        if not found:
+            raise UserError(f"no images under {root / part}: expected {root / part}/CLASS/*{IMAGES[0]}")
+        for f in found:
+            if f.parent.name not in classes:
+                raise UserError(
+                    f"class {f.parent.name!r} of {f} has no images under {root / 'train'}: add some, or move it"
+                )
+        images = [_read_image(f, gray=False) for f in found]
+        for f, image in zip(found, images, strict=True):
             if image.shape != images[0].shape:
-                raise UserError(f"{f} has shape {image.shape}, {files[0][0]} {images[0].shape}: make all images equal")
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = np.stack(images), np.array([label for _, label in files])
+                sizes = (
+                    f"{image.shape[1]}×{image.shape[0]} pixels, {found[0]} {images[0].shape[1]}×{images[0].shape[0]}"
+                )
+                raise UserError(f"{f} has {sizes}: make all images of one size")
+        arrays[f"x_{part}"] = np.stack(images)
+        arrays[f"y_{part}"] = np.array([classes.index(f.parent.name) for f in found])
     return arrays
 
 
@@ -239,8 +258,13 @@ def _read_image(path: Path, gray: bool) -> np.ndarray[Any, Any]:
         from PIL import Image
     except ImportError:
         raise UserError("reading image files needs Pillow: pip install 'bayesbinn[data]'") from None
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L" if gray else "RGB"))
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("L" if gray else "RGB"))
+    except FileNotFoundError:
+        raise UserError(f"no file at {path}: give an existing image") from None
+    except Exception as error:  # a damaged image can raise nearly anything
+        raise UserError(f"cannot read the image {path} ({error}): replace or remove it") from None
 
 
 def _hub(name: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -251,7 +275,8 @@ def _hub(name: str) -> dict[str, np.ndarray[Any, Any]]:
     try:
         sets = load_dataset(name)
     except Exception as error:  # whatever the hub, the network or the reader raises
-        raise UserError(f"cannot load {name!r} from the hub: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"cannot load hf:{name} ({reason}): check the name and the connection") from None
     arrays = {}
     for part in ("train", "test"):
         if part not in sets:
@@ -261,8 +286,10 @@ def _hub(name: str) -> dict[str, np.ndarray[Any, Any]]:
         y_key = next((c for c in ("label", "fine_label", "y", "labels") if c in columns), None)
         if x_key is None or y_key is None:
             raise UserError(f"hf:{name} has columns {', '.join(columns)}: an image and a label column are needed")
-        arrays[f"x_{part}"] = np.stack([np.asarray(x) for x in sets[part][x_key]])
-        arrays[f"y_{part}"] = np.asarray(sets[part][y_key])
+        inputs = [np.asarray(x) for x in sets[part][x_key]]
+        if len({x.shape for x in inputs}) > 1:
+            raise UserError(f"hf:{name} has inputs of different shapes: make them equal, and save them as .npz")
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = np.stack(inputs), np.asarray(sets[part][y_key])
     return arrays
 
 
@@ -275,15 +302,15 @@ _LOADERS: dict[str, Callable[[str], dict[str, np.ndarray[Any, Any]]]] = {
 
 def _split(name: str, arrays: dict[str, np.ndarray[Any, Any]], part: str) -> Split:
     x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if len(x) == 0:
-        raise UserError(f"{name}: x_{part} is empty")
+    inputs = _inputs(f"{name}: x_{part}", x)
     if y.shape != (len(x),):
         raise UserError(f"{name}: y_{part} has shape {y.shape}, x_{part} needs ({len(x)},): one label per input")
-    if y.dtype.kind not in "iub" and not (y.dtype.kind == "f" and bool((y == np.round(y)).all())):
+    if y.dtype.kind not in "iubf":
         raise UserError(f"{name}: y_{part} is of type {y.dtype}: labels must be whole numbers from 0")
-    if y.min() < 0:
-        raise UserError(f"{name}: y_{part} holds label {y.min()}: labels must be whole numbers from 0")
-    return Split(_inputs(f"{name}: x_{part}", x), torch.from_numpy(y.astype(np.int64)))
+    wrong = y[~((y >= 0) & (y < 2**31) & (y == np.floor(y)))]
+    if wrong.size:
+        raise UserError(f"{name}: y_{part} holds label {wrong[0]}: labels must be whole numbers from 0")
+    return Split(inputs, torch.from_numpy(y.astype(np.int64)))
 
 
 def _inputs(what: str, x: np.ndarray[Any, Any]) -> Tensor:
@@ -291,9 +318,13 @@ def _inputs(what: str, x: np.ndarray[Any, Any]) -> Tensor:
         raise UserError(
             f"{what} has type {x.dtype} and shape {x.shape}: expected numbers of shape (N, H, W[, C]) or (N, F)"
         )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise UserError(f"{what} holds NaN or infinity: clean the data first")
-    x = x if x.dtype == np.uint8 else x.astype(np.float32)
+    if x.size == 0:
+        raise UserError(f"{what} is empty, of shape {x.shape}: give at least one input")
+    if x.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # to infinity, and that is refused
+            x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise UserError(f"{what} holds NaN, infinity or numbers too large for float32: clean the data first")
     tensor = torch.from_numpy(np.ascontiguousarray(x))
     if tensor.ndim == 3:
         return tensor[:, None]
@@ -303,11 +334,9 @@ def _inputs(what: str, x: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    dims = [d for d in range(x.ndim) if d != 1]
-    mean, count = x.double().mean(dims), x.numel() / x.shape[1]
-    square = torch.zeros_like(mean)
-    for start in range(0, len(x), 4096):  # in bounded memory
-        chunk = x[start : start + 4096]
-        square += (chunk.double() - mean.reshape(-1, *(1,) * (x.ndim - 2))).square().sum(dims)
-    std = (square / count).sqrt()
-    return mean.float(), torch.where(std > 1e-6, std, torch.ones_like(std)).float()
+    dims, count = [d for d in range(x.ndim) if d != 1], x.numel() / x.shape[1]
+    chunks = torch.split(x, 4096)  # in float64 one after the other, to bound the memory
+    mean = torch.stack([chunk.double().sum(dims) for chunk in chunks]).sum(0) / count
+    centre = mean.reshape(-1, *(1,) * (x.ndim - 2))
+    std = (torch.stack([(chunk.double() - centre).square().sum(dims) for chunk in chunks]).sum(0) / count).sqrt()
+    return mean.float(), torch.where(std > 1e-6, std, 1.0).float()

@@ -18,7 +18,15 @@ from ..nn import binary_layers
 from ..optim import BayesBiNN
 from ..posterior import PosteriorSummary, posterior_summary
 from ..predict import evaluating
-from .checkpoint import flatten_optimizer, load_checkpoint, save_checkpoint, unflatten_optimizer, write_text
+from .checkpoint import (
+    checkpoint_folder,
+    damaged,
+    flatten_optimizer,
+    load_checkpoint,
+    save_checkpoint,
+    unflatten_optimizer,
+    write_text,
+)
 from .config import Config
 from .data import Data, Split, batches, crop_flip
 from .errors import UserError
@@ -35,12 +43,12 @@ class Callbacks:
 
     Attributes:
         step: called with (steps done, total steps) after every step.
-        epoch: called with the log line of every epoch.
-        stop: asked after every step; True saves a checkpoint and raises `StoppedError`.
+        epoch: called with the log line of every epoch, and the number of epochs.
+        stop: asked after every step but the last; True saves a checkpoint and raises `StoppedError`.
     """
 
     step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[dict[str, Any]], None] = lambda line: None
+    epoch: Callable[[dict[str, Any], int], None] = lambda line, epochs: None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -70,7 +78,7 @@ class Trainer:
         net: from `build_model` and `apply_method`, on the data's device.
         optimizers: from `apply_method`.
         config: resolved.
-        description: what is needed to build the network again; kept in every checkpoint.
+        description: what the network is for and how it is trained; in every checkpoint, and the same in each.
     """
 
     def __init__(
@@ -99,15 +107,16 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            UserError: when the loss is not finite; the last good checkpoint stays.
+            UserError: when the loss or a weight is not finite; the last good checkpoint stays.
             StoppedError: at a signal, after saving.
         """
         callbacks = callbacks or Callbacks()
         p = self.progress
         while p.epoch < self.config.epochs:
             self._epoch(callbacks)
-            line = self._end_epoch()
-            callbacks.epoch(line)
+            callbacks.epoch(self._end_epoch(), self.config.epochs)
+            if p.epoch < self.config.epochs and callbacks.stop():
+                raise StoppedError
 
     def _epoch(self, callbacks: Callbacks) -> None:
         p, c = self.progress, self.config
@@ -119,8 +128,7 @@ class Trainer:
             p.seconds = time.perf_counter() - started
             done = p.epoch * self.batches_per_epoch + p.batch
             callbacks.step(done, self.total_steps)
-            # the last step of an epoch is followed by the epoch's own checkpoint
-            if p.batch < self.batches_per_epoch:
+            if p.batch < self.batches_per_epoch:  # after the last step, the end of the epoch saves and asks
                 stop = callbacks.stop()
                 if stop or (c.checkpoint_steps and p.batch % c.checkpoint_steps == 0):
                     self.save()
@@ -144,10 +152,7 @@ class Trainer:
             p.nll_sum += loss.detach().cpu() / c.train_samples
             p.correct += (logits[0].argmax(-1) == y).sum().cpu() / c.train_samples
         if not math.isfinite(float(p.nll_sum)):
-            raise UserError(
-                f"the loss became {float(loss)} in epoch {p.epoch + 1}, step {p.batch + 1}: training stopped, "
-                f"the last checkpoint is kept; lower lr (now {self.config.lr})"
-            )
+            raise self._diverged(f"the loss became {float(loss.detach())}")
         for optimizer in self.optimizers.values():
             optimizer.step()
 
@@ -172,13 +177,13 @@ class Trainer:
                 line |= {"kl": total.kl, "entropy": total.entropy}
                 line |= {"undecided": total.undecided, "saturated": total.saturated}
                 # the negative ELBO per example, with the KL weighted as in training
-                line["loss"] = nll + (c.kl_weight or 0.0) * total.kl / (c.num_data or 1)
+                line["loss"] = nll + rule.param_groups[0]["kl_weight"] * total.kl / (c.num_data or 1)
         line["seconds"] = p.seconds
         p.log.append(line)
         p.epoch, p.batch = p.epoch + 1, 0
         p.nll_sum, p.correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
         self.save()
-        write_text(self.run / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in p.log))
+        self._write_log()
         return line
 
     def _summary(self, previous: PosteriorSummary | None = None) -> PosteriorSummary | None:
@@ -187,9 +192,23 @@ class Trainer:
         rule = self.optimizers["binary"]
         return posterior_summary(self.net, rule if isinstance(rule, BayesBiNN) else None, previous)
 
+    def _write_log(self) -> None:
+        write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in self.progress.log))
+
+    def _diverged(self, what: str) -> UserError:
+        at = self.progress.epoch * self.batches_per_epoch + self.progress.batch
+        return UserError(
+            f"{what} around step {at} of {self.total_steps}: training stopped, the last good checkpoint (if any) is "
+            f"kept; lower lr (now {self.config.lr}) or real_lr (now {self.config.real_lr})"
+        )
+
     def save(self) -> None:
-        """Replace the run's checkpoint by the present state."""
-        p = self.progress
+        """Replace the run's checkpoint by the present state.
+
+        Raises:
+            UserError: if that is not finite; the checkpoint stays as it is.
+        """
+        p, model = self.progress, self.net.state_dict()
         training: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             training["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -199,13 +218,16 @@ class Trainer:
             training |= tensors
         if self.summary is not None:  # the signs at the start of the epoch, for its flip rate
             training |= {f"signs.{name}": signs for name, signs in self.summary.signs.items()}
+        for name, tensor in (model | training).items():
+            if not bool(tensor.isfinite().all()):
+                raise self._diverged(f"{name} became NaN or infinite")
         training |= {"sums.nll": p.nll_sum, "sums.correct": p.correct}
         state = {
             "progress": {"epoch": p.epoch, "batch": p.batch, "seconds": p.seconds, "log": p.log},
             "optimizers": optimizers,
             "description": self.description,
         }
-        save_checkpoint(self.run, self.net.state_dict(), training, state)
+        save_checkpoint(self.run, model, training, state)
 
     def load(self) -> None:
         """Continue from the run's checkpoint.
@@ -213,7 +235,15 @@ class Trainer:
         Raises:
             UserError: if it is missing, damaged, or of another network.
         """
-        model, training, state = load_checkpoint(self.run, self.device)
+        model, training, state = load_checkpoint(self.run)
+        try:
+            self._restore(model, training, state)
+        except KeyError as error:
+            raise damaged(checkpoint_folder(self.run) or self.run, error) from None
+        self._write_log()  # the process may have died after the checkpoint, before the log
+
+    def _restore(self, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]) -> None:
+        check_description(state["description"], self.description, self.run)
         load_state(self.net, model, self.run)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(unflatten_optimizer(name, training, state["optimizers"][name]))
@@ -228,17 +258,34 @@ class Trainer:
             torch.cuda.set_rng_state(training["random.cuda"], self.device)
 
 
+def check_description(found: dict[str, Any], need: dict[str, Any], run: Path) -> None:
+    """Refuse a checkpoint whose description differs from what is needed.
+
+    Raises:
+        UserError: naming the first thing that differs.
+    """
+    for name, value in need.items():
+        if found[name] != value:
+            raise UserError(
+                f"checkpoint of {run} is of another run: {name} is {found[name]!r} there, {value!r} here; "
+                "use the data and settings that it was made with"
+            )
+
+
 def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
     """Load a state_dict, or say in one sentence that it is another network's.
 
     Raises:
         UserError: naming the first tensor that does not fit.
     """
-    own = net.state_dict()
+    own = net.state_dict()  # copying moves the tensors to the network's device
     for name in [*own, *model]:
         found, need = (tuple(s[name].shape) if name in s else "nothing" for s in (model, own))
         if found != need:
-            raise UserError(f"checkpoint of {run} is of another network: {name} is {found} there, {need} here")
+            raise UserError(
+                f"checkpoint of {run} is of another network: {name} is {found} there, {need} here; "
+                "use the settings that it was made with"
+            )
     net.load_state_dict(model)
 
 

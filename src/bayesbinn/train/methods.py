@@ -175,11 +175,11 @@ METHODS: dict[str, Method] = {
 }
 
 
-def resolve(config: Config, num_train: int) -> Config:
-    """`config` with the method's defaults in place of None.
+def check_method(config: Config) -> None:
+    """Refuse what no data are needed to refuse.
 
     Raises:
-        UserError: for an unknown method, or a setting that the method does not take.
+        UserError: for an unknown method, a setting that the method does not take, or nothing to make binary.
     """
     if config.method not in METHODS:
         raise unknown("method", config.method, METHODS)
@@ -188,6 +188,20 @@ def resolve(config: Config, num_train: int) -> Config:
         if getattr(config, name) is not None and name not in defaults:
             takes = ", ".join(defaults)
             raise UserError(f"method {config.method!r} takes no {name}: leave it out (it takes {takes})")
+    if config.kl_weight == 0 and config.kl_weight_end is not None:
+        raise UserError(f"kl_weight 0 cannot reach {config.kl_weight_end} geometrically: start above 0")
+    if METHODS[config.method].binarizer and config.real_ends and config.model == "mlp" and config.depth < 2:
+        raise UserError(f"real_ends leaves no binary layer in an mlp of depth {config.depth}: use a depth of 2 or more")
+
+
+def resolve(config: Config, num_train: int) -> Config:
+    """`config` with the method's defaults in place of None.
+
+    Raises:
+        UserError: as `check_method`.
+    """
+    check_method(config)
+    defaults = METHODS[config.method].defaults
     missing = {k: v(num_train) if callable(v) else v for k, v in defaults.items() if getattr(config, k) is None}
     return dataclasses.replace(config, **missing)
 
@@ -216,7 +230,7 @@ def apply_method(net: nn.Sequential, config: Config) -> tuple[nn.Sequential, dic
 
 
 def annealed(config: Config, progress: float) -> dict[str, float]:
-    """The settings that change during a run, at `progress` in [0, 1]: start · (end / start)^progress.
+    """The settings that change during a run, at `progress` in [0, 1]: start^(1 − progress) · end^progress.
 
     >>> annealed(Config(beta=1.0, beta_end=100.0), progress=0.5)
     {'beta': 10.0}
@@ -225,7 +239,7 @@ def annealed(config: Config, progress: float) -> dict[str, float]:
     for name in ANNEALED:
         start, end = getattr(config, name), getattr(config, f"{name}_end")
         if start is not None and end is not None:
-            values[name] = float(start * (end / start) ** progress)
+            values[name] = float(start ** (1 - progress) * end**progress)
     return values
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint import checkpoint_folder, load_checkpoint, write_text
+from .checkpoint import checkpoint_folder, damaged, load_checkpoint, write_text
 from .config import Config, make_config, read_toml, to_toml
 from .data import load_data, to_device
 from .environment import environment
 from .errors import UserError
 from .evaluation import evaluate
-from .loop import Callbacks, Trainer, load_state
-from .methods import apply_method, resolve
+from .loop import Callbacks, Trainer, check_description, load_state
+from .methods import apply_method, check_method, resolve
 from .models import build_model
 
 
@@ -42,7 +42,10 @@ def train(
     config = _resumed(settings, run) if resuming else make_config(settings)
     if not resuming:
         check_new(run)
-    device = _device(config)
+    check_method(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = find_device(config.device)
     data = load_data(config.data, config.validation)
     config = resolve(config, len(data.train))
     if config.augment == "crop-flip" and len(data.input_shape) != 3:
@@ -51,7 +54,13 @@ def train(
     data = to_device(data, device)
     net = build_model(config.model_config, data.input_shape, data.num_classes, data.mean, data.std)
     net, optimizers = _with_method(net, config, device)
-    description = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+    description = {
+        "model": config.model,
+        "method": config.method,
+        "num_train": len(data.train),
+        "input_shape": list(data.input_shape),
+        "num_classes": data.num_classes,
+    }
     trainer = Trainer(net, optimizers, data, config, run, description)
     if resuming and checkpoint_folder(run) is not None:
         trainer.load()
@@ -71,19 +80,23 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     The network takes inputs in the units of the data files.
 
     Returns:
-        (net, config, description); description holds `input_shape` and `num_classes`.
+        (net, config, description); description holds `input_shape` and `num_classes`, of the network.
 
     Raises:
         UserError: if `run` is no run, or its checkpoint is missing, damaged or of another network.
     """
-    run = Path(run)
+    run, found = Path(run), find_device(device)
     if not (run / "config.toml").exists():
         raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
     config = resolve(make_config(read_toml(run / "config.toml")), num_train=1)
-    model, _, state = load_checkpoint(run, torch.device(device))
-    description = state["description"]
-    shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
-    net, _ = _with_method(build_model(config.model_config, shape, num_classes), config, torch.device(device))
+    model, _, state = load_checkpoint(run)
+    try:
+        description = state["description"]
+        check_description(description, {"model": config.model, "method": config.method}, run)
+        shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
+    except KeyError as error:
+        raise damaged(run / "checkpoint", error) from None
+    net, _ = _with_method(build_model(config.model_config, shape, num_classes), config, found)
     load_state(net, model, run)
     return net.eval(), config, {**description, "input_shape": shape}
 
@@ -96,7 +109,8 @@ def check_new(run: Path) -> None:
     """
     if (run / "config.toml").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume, or choose another --output")
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    # a run that was killed at its very start may have left the temporary file of its configuration
+    if run.exists() and (not run.is_dir() or any(path.name != ".config.toml.new" for path in run.iterdir())):
         raise UserError(f"{run} exists and is not an empty folder: choose another --output")
     parent = next(p for p in run.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -113,14 +127,18 @@ def _resumed(settings: dict[str, Any], run: Path) -> Config:
     return stored
 
 
-def _device(config: Config) -> torch.device:
-    if config.threads:
-        torch.set_num_threads(config.threads)
+def find_device(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        UserError: if there is none, or it cannot compute.
+    """
     try:
-        device = torch.device(config.device)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {config.device!r} is not available: {str(error).splitlines()[0]}") from None
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each backend has its own way to be missing
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"device {name!r} is not available ({reason}): use cpu, cuda or mps") from None
     return device
 
 

@@ -1,0 +1,246 @@
+"""Each command as a newcomer would use it."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bayesbinn import __version__
+from bayesbinn.cli.main import COMMANDS
+from bayesbinn.train.config import FIELDS, field_type, make_config, read_toml
+from bayesbinn.train.methods import METHODS
+from bayesbinn.train.models import MODELS
+from tests.runs import final_state, log
+
+TINY = ("--width", 16, "--depth", 1, "--epochs", 2, "--samples", 4)
+
+
+def test_help_and_version(cli):
+    assert cli("--version").stdout == f"bayesbinn, version {__version__}\n"
+    for flag in ("--help", "-h"):
+        shown = cli(flag)
+        assert shown.exit_code == 0
+        assert all(f"  {name} " in shown.stdout for name in COMMANDS)
+    for name in COMMANDS:
+        assert cli(name, "--help").stdout.startswith(f"Usage: main {name}")
+
+
+def test_train_help_shows_every_setting_with_its_default(cli):
+    text = " ".join(cli("train", "--help").stdout.split())
+    for name, f in FIELDS.items():
+        if name == "data":
+            continue
+        assert f"--{name.replace('_', '-')}" in text
+        if f.default is not None:
+            assert f"[default: {f.default}]" in text
+    assert all(model in text for model in MODELS)
+
+
+def test_train_and_use_the_run(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = cli("train", "digits", "--output", "runs/first", *TINY)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[-1] == "saved in runs/first"
+    accuracy = re.search(r"^mode +([\d.]+)%", done.stdout, re.MULTILINE)
+    assert float(accuracy[1]) > 50  # chance is 10 %
+    for word in ("mean of 4", "NLL (nats)", "ECE", "undecided", "of 0.693 nats a weight"):
+        assert word in done.stdout
+    assert done.stderr == ""  # no progress bar where there is no terminal
+
+    shown = cli("evaluate", "runs/first", "--samples", 4)
+    assert shown.stdout.splitlines() == lines[2:-1]
+    stored = json.loads((tmp_path / "runs/first/evaluation.json").read_text())
+    result = json.loads(cli("evaluate", "runs/first", "--samples", 4, "--json").stdout)
+    assert result == {k: v for k, v in stored.items() if k not in ("environment", "train_seconds")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_from_the_command_line(cli, here, tmp_path, method):
+    done = cli("train", "npz:images.npz", "--method", method, "--output", tmp_path / "run", *TINY)
+    assert done.exit_code == 0, done.output
+    assert len(log(tmp_path / "run")) == 2
+    for command in ("evaluate", "inspect"):
+        assert cli(command, tmp_path / "run").exit_code == 0
+
+
+def test_options_reach_the_run(cli, here, tmp_path):
+    options = {
+        "model": "vgg-small",
+        "width_multiplier": 0.02,
+        "lr": 0.5,
+        "affine": False,
+        "augment": "crop-flip",
+        "seed": 3,
+    }
+    words = [w for k, v in options.items() if v is not False for w in (f"--{k.replace('_', '-')}", v)]
+    done = cli("train", "npz:images.npz", *words, "--no-affine", "--epochs", 1, "--output", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    stored = read_toml(tmp_path / "run" / "config.toml")
+    assert {k: stored[k] for k in options} == options
+
+
+# --- recipes ---
+
+
+def test_print_config_and_config_round_trip(cli, tmp_path):
+    printed = cli("train", "--print-config").stdout
+    assert make_config(read_toml_text(tmp_path, printed)) == make_config({})
+    recipe = tmp_path / "recipe.toml"
+    assert cli("train", "--config", recipe, "--print-config").stdout == printed
+
+
+def test_every_setting_survives_the_round_trip(cli, tmp_path):
+    odd = {
+        "data": "npz:a b.npz",
+        "kl_weight_end": 0.5,
+        "num_data": 77,
+        "momentum": 0.5,
+        "init": "zeros",
+        "magnitude": 3,
+    }
+    for name, f in FIELDS.items():
+        if f.metadata.get("choices"):
+            odd.setdefault(name, f.metadata["choices"][-1])
+        elif field_type(name) is bool:
+            odd[name] = not f.default
+        elif field_type(name) in (int, float) and f.default is not None:
+            odd[name] = field_type(name)(f.metadata["minimum"] + 0.5) + field_type(name)(f.metadata["minimum"] != 0)
+    odd |= {"depth": 3, "width_multiplier": 0.5, "dropout": 0.3}
+    words = []
+    for name, value in odd.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name != "data":
+            words += [f"--{flag}", value]
+    first = cli("train", odd["data"], *words, "--print-config")
+    assert first.exit_code == 0, first.output
+    assert {name: read_toml_text(tmp_path, first.stdout)[name] for name in odd} == odd
+    assert cli("train", "--config", tmp_path / "recipe.toml", "--print-config").stdout == first.stdout
+
+
+def read_toml_text(folder, text):
+    (folder / "recipe.toml").write_text(text, encoding="utf-8")
+    return read_toml(folder / "recipe.toml")
+
+
+def test_options_override_the_recipe(cli, tmp_path):
+    (tmp_path / "r.toml").write_text('data = "mnist"\nepochs = 7\nwidth = 99\n')
+    printed = cli("train", "digits", "--config", tmp_path / "r.toml", "--epochs", 3, "--print-config").stdout
+    config = make_config(read_toml_text(tmp_path, printed))
+    assert (config.data, config.epochs, config.width) == ("digits", 3, 99)
+
+
+def test_the_stored_recipe_repeats_the_run(cli, here, tmp_path):
+    cli("train", "npz:images.npz", "--output", tmp_path / "a", *TINY)
+    done = cli("train", "--config", tmp_path / "a" / "config.toml", "--output", tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    assert final_state(tmp_path / "a") == final_state(tmp_path / "b")
+
+
+# --- resume ---
+
+
+def test_resume_of_a_finished_run_shows_its_result(cli, here, tmp_path):
+    first = cli("train", "npz:images.npz", "--output", tmp_path / "run", *TINY)
+    again = cli("train", "--output", tmp_path / "run", "--resume")
+    assert again.exit_code == 0, again.output
+    assert again.stdout.splitlines() == first.stdout.splitlines()[2:]
+
+
+def test_train_leaves_the_signal_handlers_as_they_were(cli, here, tmp_path):
+    import signal
+
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    cli("train", "npz:images.npz", "--output", tmp_path / "run", *TINY)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+# --- evaluate, predict, inspect ---
+
+
+def test_evaluate_options(cli, here):
+    mode_only = cli("evaluate", "images", "--samples", 0).stdout
+    assert "mean of" not in mode_only
+    one, two = (json.loads(cli("evaluate", "images", "--seed", s, "--json").stdout) for s in (0, 1))
+    assert one["num_samples"] == 32
+    assert one["mode"] == two["mode"]
+    other = json.loads(cli("evaluate", "images", "--data", "npz:images.npz", "--json").stdout)
+    assert other == one
+
+
+@pytest.mark.parametrize("run", ["ste", "float"])
+def test_evaluate_without_posterior_says_so(cli, here, run):
+    shown = cli("evaluate", run)
+    assert shown.exit_code == 0
+    assert "no posterior: this method learns one network" in shown.stdout
+    assert "mean of" not in shown.stdout
+
+
+def test_predict_csv(cli, here):
+    done = cli("predict", "images", "x.npy", "images.npz")
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [r["file"] for r in rows] == ["x.npy"] * 3 + ["images.npz"] * 40
+    assert [int(r["index"]) for r in rows] == [*range(3), *range(40)]
+    for row in rows:
+        assert row["label"] in "012"
+        assert 1 / 3 <= float(row["probability"]) <= 1
+        assert 0 <= float(row["mutual_information"]) <= float(row["entropy"]) + 1e-4
+    assert [r["probability"] for r in rows[:3]] == [r["probability"] for r in rows[3:6]]  # the same inputs
+
+
+def test_predict_json_and_mode(cli, here):
+    rows = [json.loads(line) for line in cli("predict", "images", "x.npy", "x.npy", "--json").stdout.splitlines()]
+    assert len(rows) == 6  # a file given twice is answered twice
+    for row in rows:
+        assert sum(row["probs"]) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == max(row["probs"]) == row["probs"][row["label"]]
+    mode = [
+        json.loads(line) for line in cli("predict", "images", "x.npy", "--samples", 0, "--json").stdout.splitlines()
+    ]
+    assert {row["mutual_information"] for row in mode} == {0.0}
+
+
+@pytest.mark.parametrize("run", ["ste", "float"])
+def test_predict_without_posterior(cli, here, run):
+    rows = list(csv.DictReader(cli("predict", run, "x.npy").stdout.splitlines()))
+    assert {row["mutual_information"] for row in rows} == {"0.0000"}
+
+
+def test_predict_agrees_with_evaluate(cli, here):
+    rows = list(csv.DictReader(cli("predict", "images", "images.npz").stdout.splitlines()))
+    labels = np.load("images.npz")["y_test"]
+    accuracy = np.mean([int(row["label"]) == y for row, y in zip(rows, labels, strict=True)])
+    assert json.loads(cli("evaluate", "images", "--json").stdout)["mean"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_inspect(cli, here):
+    text = cli("inspect", "images").stdout
+    assert "input (1, 8, 8), 3 classes" in text
+    assert "16×64" in text
+    result = json.loads(cli("inspect", "images", "--json").stdout)
+    assert result["binary_weights"] == 64 * 16 + 16 * 3
+    assert result["real_parameters"] == 2 * 16 + 2 * 3 + 1
+    assert result["bytes_as_bits"] == (64 * 16 + 16 * 3) // 8 + 4 * 39
+    assert [p["name"] for p in result["posterior"]] == ["3", "7", "total"]
+    assert json.loads(cli("inspect", "ste", "--json").stdout)["posterior"] is None
+    assert "no posterior: float learns one network" in cli("inspect", "float").stdout
+
+
+# --- the process itself ---
+
+
+def test_a_closed_pipe_ends_quietly(here, environment):
+    command = f"{sys.executable} -m bayesbinn predict images {'images.npz ' * 60}| head -n 1"
+    done = subprocess.run(
+        command, shell=True, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.startswith("file,index,label")
+    assert done.stderr == ""

@@ -1,0 +1,79 @@
+"""What README.md and examples/ show runs, as they show it."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from bayesbinn.cli import main
+from tests.runs import blobs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TINY = ["--epochs", "1", "--width", "16", "--depth", "1", "--batch-size", "32"]
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+class MyNet(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def test_the_python_block_runs():
+    (code,) = blocks("python")
+    x, y = torch.randn(64, 8), torch.arange(64) % 3
+    names = {"MyNet": MyNet, "loader": list(zip(x.split(16), y.split(16), strict=True)) * 2}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["p"].probs.shape == (16, 3)
+    assert names["net"][0].weight.unique().tolist() == [-1, 1]
+    assert torch.equal(names["bayes"].prior_of(names["binary"][0]), names["binary"][0])
+
+
+def command_lines():
+    text = "\n".join(blocks("console")).replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("bayesbinn ")]
+
+
+def test_the_command_lines_run(tmp_path, monkeypatch):
+    lines = command_lines()
+    assert {line[1] for line in lines} >= {"train", "evaluate", "predict", "inspect"}
+    for name in ("mnist", "fashion-mnist", "cifar10", "cifar100"):
+        shape = (32, 32, 3) if "cifar" in name else (28, 28)
+        np.savez(tmp_path / f"{name}.npz", **blobs(shape, classes=10))
+    np.save(tmp_path / "inputs.npy", blobs((8, 8))["x_test"])
+    monkeypatch.setenv("BAYESBINN_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for _, command, *arguments in lines:
+        more = TINY if command == "train" else []
+        done = CliRunner().invoke(main, [command, *arguments, *more])
+        assert done.exit_code == 0, (command, arguments, done.output)
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\S+)", "\n".join(blocks("console")), re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_linked_files_exist():
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / link).exists(), (document.name, link)
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run_and_learn(example, capsys):
+    runpy.run_path(str(example), run_name="__main__")
+    accuracies = [float(x) for x in re.findall(r"accuracy ([\d.]+)%", capsys.readouterr().out)]
+    assert accuracies[-1] >= 93  # the last line is about the finished network
