@@ -46,8 +46,8 @@ def table(results: dict[str, Any]) -> list[str]:
         return f"{value:.4f}"
 
     lines = [
-        "| run | epochs | mode % | mean of 32 % | NLL mode | NLL mean | ECE mode | ECE mean | undecided % | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| run | epochs | mode % | mean of 32 % | NLL mode | NLL mean | ECE mode | ECE mean | undecided % |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, seeds in results["runs"].items():
         epochs = next(iter(seeds.values()))["settings"].get("epochs", "")
@@ -55,7 +55,6 @@ def table(results: dict[str, Any]) -> list[str]:
         for metric_name, form in (("accuracy", percent), ("nll", four), ("ece", four)):
             cells += [metric(seeds, which, metric_name, form) for which in ("mode", "mean")]
         cells.append(metric(seeds, "posterior", "undecided", lambda v: f"{100 * v:.1f}"))
-        cells.append(spread([run["evaluation"]["train_seconds"] / 60 for run in seeds.values()], lambda v: f"{v:.1f}"))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -77,6 +76,25 @@ def details(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def figure(results: dict[str, Any]) -> list[str]:
+    """The figure of a script's results, and its numbers."""
+    item, budget = results["name"].rsplit("-", 1)
+    names = list(dict.fromkeys(key for row in results["summary"].values() for key in row))
+    rows = [
+        [name, *(f"{row[key]:.4f}" if key in row else "–" for key in names)] for name, row in results["summary"].items()
+    ]
+    return [
+        f"![{results['title']}]({results['figure']})",
+        "",
+        "| | " + " | ".join(name.replace("_", " ") for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+        f"`bayesbinn reproduce {item} --budget {budget}`; entropies in nats, torch {results['environment']['torch']}.",
+        *(["", results["note"]] if results.get("note") else []),
+    ]
+
+
 def published(item: str) -> list[str]:
     """The published figures for an item, if there are any."""
     figures = tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8")).get(item)
@@ -90,7 +108,7 @@ def published(item: str) -> list[str]:
 def load() -> list[dict[str, Any]]:
     """All stored results of recipes, in the order of their names."""
     files = sorted((HERE / "results").glob("*.json"))
-    return [r for r in (json.loads(f.read_text(encoding="utf-8")) for f in files) if "runs" in r]
+    return [r for r in (json.loads(f.read_text(encoding="utf-8")) for f in files) if "runs" in r or "figure" in r]
 
 
 def reproduction() -> str:
@@ -104,7 +122,8 @@ def reproduction() -> str:
     ]
     for results in load():
         item = results["name"].rsplit("-", 1)[0]
-        lines += ["", f"## {results['title']}", "", *table(results), "", *details(results), *published(item)]
+        body = figure(results) if "figure" in results else [*table(results), "", *details(results), *published(item)]
+        lines += ["", f"## {results['title']}", "", *body]
     return "\n".join(lines) + "\n"
 
 
