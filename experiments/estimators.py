@@ -60,7 +60,7 @@ DETERMINISTIC: tuple[Binarizer, ...] = (
     SignSTE(clip=float("inf")),
     TanhAnneal(beta=1.0, mirror=True),
     TanhAnneal(beta=1.0),
-    AdaSTE(small=0.0),
+    AdaSTE(),
 )
 DISARM = "disarm_loss"
 

@@ -19,32 +19,50 @@ def test_a_strong_well_makes_every_weight_plus_minus_one():
     assert set(weight.tolist()) == {-1.0, 1.0}
 
 
-def obvious_scale(natural, grad, small):
-    if natural == 0 or abs(grad) <= small:
-        return 1.0
-    if natural * grad < 0:
-        return 0.0
-    return min(0.5, 1 / abs(natural))
+def minimiser(natural, beta, alpha):
+    """w for one number."""
+    sign = 1 if natural >= 0 else -1
+    return max(-1, min(1, (natural + beta * (1 + alpha) * sign) / (1 + beta)))
 
 
-@pytest.mark.parametrize("small", [0.0, 1e-3, 0.5])
-def test_the_gradient_is_the_rule(small):
-    natural = torch.cat([torch.zeros(2), torch.randn(200) * 3]).double().requires_grad_()
-    upstream = torch.cat([torch.tensor([1.0, -1.0]), torch.randn(200)]).double()
-    AdaSTE(small=small).binarize(natural).backward(upstream)
-    expected = [g * obvious_scale(n, g, small) for n, g in zip(natural.tolist(), upstream.tolist(), strict=True)]
-    torch.testing.assert_close(natural.grad, torch.tensor(expected, dtype=torch.float64))
+def obvious_gradient(natural, grad, beta, alpha, small):
+    if abs(grad) <= small:
+        return grad
+    tiny = 1e-7
+    if natural * grad > 0:  # the shortest step of λ along −g that lands on the other side of 0
+        step = (abs(natural) + tiny) / abs(grad)
+        quotient = (minimiser(natural, beta, alpha) - minimiser(natural - step * grad, beta, alpha)) / step
+        return max(-abs(grad) / 2, min(abs(grad) / 2, quotient))
+    step = tiny / abs(grad)
+    return (minimiser(natural, beta, alpha) - minimiser(natural - step * grad, beta, alpha)) / step
 
 
-def test_one_over_lambda_is_the_difference_quotient_to_the_mirror_image():
-    """A step t along g with λ − t g = −λ moves the minimiser from w to −w, so (w − (−w)) / t = g w / λ."""
-    natural = torch.linspace(3, 9, 7, dtype=torch.float64).requires_grad_()
-    binarizer, upstream = AdaSTE(), torch.rand(7, dtype=torch.float64) + 0.1
-    binarizer.binarize(natural).backward(upstream)
-    with torch.no_grad():
-        step = 2 * natural / upstream
-        quotient = (binarizer.binarize(natural) - binarizer.binarize(natural - step * upstream)) / step
-    torch.testing.assert_close(natural.grad, quotient)
+@pytest.mark.parametrize("small", [0.0, 0.5])
+@pytest.mark.parametrize(("beta", "alpha"), [(0.01, 0.01), (1.0, 0.0), (2.0, 0.3), (200.0, 0.01)])
+def test_the_gradient_is_the_change_of_the_minimiser(beta, alpha, small):
+    natural = (torch.randn(300, dtype=torch.float64) * 3).requires_grad_()
+    upstream = torch.randn(300, dtype=torch.float64)
+    AdaSTE(beta, alpha, small).binarize(natural).backward(upstream)
+    pairs = zip(natural.tolist(), upstream.tolist(), strict=True)
+    expected = [obvious_gradient(n, g, beta, alpha, small) for n, g in pairs]
+    torch.testing.assert_close(natural.grad, torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_at_zero_can_flip():
+    for upstream, expected in ((2.0, 1.0), (-2.0, 0.0)):  # w = +1: g > 0 is inward, g < 0 has nowhere to go
+        natural = torch.zeros(1, requires_grad=True)
+        AdaSTE(beta=1000.0).binarize(natural).backward(torch.tensor([upstream]))
+        assert natural.grad.item() == expected
+
+
+def test_by_default_the_rule_does_not_see_the_scale_of_the_loss():
+    natural, upstream = torch.randn(100), torch.randn(100) * 1e-3
+    grads = []
+    for scale in (1.0, 1024.0):
+        leaf = natural.clone().requires_grad_()
+        AdaSTE().binarize(leaf).backward(upstream * scale)
+        grads.append(leaf.grad / scale)
+    assert torch.equal(*grads)
 
 
 @pytest.mark.parametrize(("name", "value"), [("beta", 0.0), ("alpha", -1.0), ("small", float("nan"))])
