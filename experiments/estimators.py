@@ -200,8 +200,8 @@ def cost(repetitions: int, features: int, batch: int) -> dict[str, Any]:
 
 
 def measure(
-    problems: int = 10,
-    draws: int = 100_000,
+    problems: int = 5,
+    draws: int = 40_000,
     magnitudes: tuple[float, ...] = MAGNITUDES,
     repetitions: int = 40,
     features: int = 1024,
