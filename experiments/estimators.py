@@ -267,6 +267,7 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Forward and backward of one {times['features']}×{times['features']} layer, batch {times['batch']}, float32,",
         f"median of {times['repetitions']} interleaved repetitions; threads: {made['threads']}; {made['cpu']}.",
+        "Where the machine was shared, the ratios count, not the microseconds.",
         "",
         "| estimator | µs | × `torch.nn.Linear` |",
         "|---|---|---|",
