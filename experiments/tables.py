@@ -16,6 +16,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from bayesbinn.train.config import Config
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -50,7 +52,7 @@ def table(results: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, seeds in results["runs"].items():
-        epochs = next(iter(seeds.values()))["settings"].get("epochs", "")
+        epochs = next(iter(seeds.values()))["settings"].get("epochs", Config.epochs)
         cells = [f"`{name}`", str(epochs)]
         for metric_name, form in (("accuracy", percent), ("nll", four), ("ece", four)):
             cells += [metric(seeds, which, metric_name, form) for which in ("mode", "mean")]

@@ -167,7 +167,7 @@ METHODS: dict[str, Method] = {
             "adaste",
             "adaptive straight-through: a double well that hardens, Adam",
             {**LATENT, "alpha": 0.01, "beta": 0.01, "beta_end": 100.0},
-            lambda c: AdaSTE(**_options(c, "alpha", "beta"), small=0.0),
+            lambda c: AdaSTE(**_options(c, "alpha", "beta"), small=1e-3),
             _adam,
         ),
         Method("float", "the real-valued network, Adam", {"lr": 1e-3}, None, _adam),

@@ -1,0 +1,28 @@
+"""What README and docs show is what the stored results hold."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_tables_are_up_to_date():
+    command = [sys.executable, str(ROOT / "experiments" / "tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_changed_figure_is_noticed(tmp_path):
+    for part in ("experiments", "docs"):
+        (tmp_path / part).mkdir()
+    for name in ("experiments/tables.py", "experiments/published.toml", "docs/reproduction.md", "README.md"):
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "experiments" / "results").mkdir()
+    for result in (ROOT / "experiments" / "results").glob("*.json"):
+        text = result.read_text(encoding="utf-8").replace('"accuracy": 0.98', '"accuracy": 0.99')
+        (tmp_path / "experiments" / "results" / result.name).write_text(text, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "experiments" / "tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "differs from the results" in done.stdout
