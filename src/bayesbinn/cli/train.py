@@ -1,5 +1,6 @@
 """`bayesbinn train`."""
 
+import dataclasses
 import signal
 import sys
 from collections.abc import Callable
@@ -18,12 +19,15 @@ from ..train.run import train as run_training
 from .tables import evaluation_lines
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A `--setting` option for every field of `Config`, and --config and --print-config."""
-    for name, f in reversed(configuration.FIELDS.items()):
+def settings_options(
+    command: Callable[..., Any], config: type[configuration.Config] = configuration.Config
+) -> Callable[..., Any]:
+    """A `--setting` option for every field of `config`, and --config and --print-config."""
+    for f in reversed(dataclasses.fields(config)):
+        name = f.name
         if name == "data":
             continue
-        kind, help = configuration.field_type(name), f.metadata["help"]
+        kind, help = configuration.field_type(f), f.metadata["help"]
         flag = f"--{name.replace('_', '-')}"
         if kind is bool:
             flag = f"{flag}/--no-{name.replace('_', '-')}"

@@ -164,24 +164,28 @@ class BayesBiNN(Optimizer):
         raise KeyError(f"this optimizer does not hold the parameter of shape {tuple(natural.shape)}")
 
     @torch.no_grad()
-    def set_prior_to_posterior(self, strength: float = 1.0) -> None:
+    def set_prior_to_posterior(self, strength: float = 1.0, *, limit: float | None = None) -> None:
         """λ₀ ← strength · λ for every parameter: what was learned becomes the prior of the next task.
 
         Momentum, if any, starts anew: it belongs to the old task.
 
         Args:
             strength: 1 is Bayes' rule; above 1 the new prior is more certain than the posterior was.
+            limit: bound on |λ₀|, above 0, so that λ₀ cannot grow with the number of tasks; None is no bound.
 
         Raises:
-            ValueError: for a negative or infinite strength.
+            ValueError: for a negative or infinite strength, or a limit that is not above 0.
 
         Source: Meng, Bachmann & Khan (2020), Sec. 3.4.
         """
         if not 0.0 <= strength < float("inf"):
             raise ValueError(f"strength must be a finite number of at least 0, got {strength}")
+        if limit is not None and not limit > 0.0:
+            raise ValueError(f"limit must be above 0, got {limit}")
         for group in self.param_groups:
             for natural in group["params"]:
-                self.state[natural] = {"prior": natural.detach() * strength}
+                prior = natural.detach() * strength
+                self.state[natural] = {"prior": prior if limit is None else prior.clamp_(-limit, limit)}
 
     @torch.no_grad()
     def kl_divergence(self) -> Tensor:
