@@ -17,8 +17,8 @@ class BiMU(Optimizer):
 
         k = c (1 − μ²),    1/η = k + 2 a g μ + 2 a |g| + 1/max_step
 
-    A decided weight (μ near ±1) moves little, more towards 0 than away from it; the pull k λ/window lets evidence
-    older than about `window` steps fade, so that λ does not saturate however long the stream.
+    A decided weight (μ near ±1) moves little, and less towards 0 (g μ > 0) than away from it; the pull k λ/window lets
+    evidence older than about `window` steps fade, so that λ does not saturate however long the stream.
 
     The binarizers leave the gradient in μ in `.grad`; the chain rule dμ/dλ = 1 − μ² makes it g here.
 

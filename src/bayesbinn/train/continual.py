@@ -303,6 +303,9 @@ def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str,
         if c.buffer > total:
             raise UserError(f"buffer {c.buffer} is larger than the data, {total} examples in all: lower it")
         strategy = continual.Replay(c.buffer, seed=c.seed)
+    elif c.strategy == "window" and binary is not None:
+        for group in binary.param_groups:
+            group["metaplasticity"] = c.metaplasticity
     elif c.strategy == "bimu":
         assert binary is not None
         assert c.window is not None

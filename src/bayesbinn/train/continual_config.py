@@ -23,6 +23,7 @@ class ContinualConfig(Config):
     strength: float = option(1.0, "λ₀ ← strength · λ after each task (prior); weight of the Fisher term (ewc)", 0.0)
     limit: float = option(0.0, "bound on |λ₀| (prior); 0: none", 0.0)
     window: float | None = option(None, "memory in examples (window, bimu)", 1.0)
+    metaplasticity: float = option(0.0, "damping of gradients that contradict λ (window); 0: Bayes' rule", 0.0)
     gain: float = option(1.0, "gain on the gradient (bimu)", 1e-30)
     max_step: float = option(1.0, "bound on the step size η (bimu)", 1e-30)
     buffer: int = option(500, "examples kept (replay)", 1)
@@ -61,7 +62,9 @@ _BAYES = ("bayesbinn", "bayesbinn-2020")
 
 STRATEGIES: dict[str, StrategyRow] = {
     "prior": StrategyRow("posterior → prior after each task", "bayesbinn", _BAYES, ("strength", "limit")),
-    "window": StrategyRow("uniform prior, which fades what is older than the window", "bayesbinn", (), ("window",)),
+    "window": StrategyRow(
+        "uniform prior, which fades what is older than the window", "bayesbinn", (), ("window", "metaplasticity")
+    ),
     "bimu": StrategyRow("metaplastic rule that forgets towards 0", "bayesbinn", (), ("window", "gain", "max_step")),
     "replay": StrategyRow("a small buffer of earlier examples in every batch", "bayesbinn", _ANY, ("buffer",)),
     "naive": StrategyRow("fine-tuning from task to task", "bayesbinn", _ANY),
@@ -74,7 +77,7 @@ STRATEGIES: dict[str, StrategyRow] = {
     ),
 }
 
-OPTIONS = ("strength", "limit", "window", "gain", "max_step", "buffer")
+OPTIONS = ("strength", "limit", "window", "metaplasticity", "gain", "max_step", "buffer")
 NOT_USED = ("validation", "augment", "warmup", "train_samples")
 
 
