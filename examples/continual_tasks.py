@@ -1,4 +1,4 @@
-"""From task to task in five lines, in a loop of your own: the posterior of each task is the prior of the next.
+"""From task to task in a loop of your own: the posterior of each task becomes the prior of the next, in one line.
 
 python examples/continual_tasks.py
 """
@@ -36,12 +36,13 @@ for strength in (0.0, 2.0):  # without and with the prior
     net = network()
     bayes = bb.BayesBiNN(bb.split_parameters(net)[0], lr=0.1, num_data=1437, kl_weight=0.1)
     matrix = torch.zeros(len(stream), len(stream))
-    for t, task in enumerate(stream):  # the five lines
-        for epoch in range(40):
+    for t, task in enumerate(stream):
+        for _epoch in range(40):
             for batch in torch.randperm(len(task.train)).split(32):
                 F.cross_entropy(net(task.train.x[batch]), task.train.y[batch]).backward()
-                bayes.step(), bayes.zero_grad()
-        bayes.set_prior_to_posterior(strength)
+                bayes.step()
+                bayes.zero_grad()
+        bayes.set_prior_to_posterior(strength)  # the one line
         matrix[t] = torch.tensor([accuracy(net, other) for other in stream])
     final, forgotten = continual.metrics.average_accuracy(matrix), continual.metrics.forgetting(matrix)
     print(f"{'with' if strength else 'without'} the prior: {final:.1%} over all tasks, {forgotten:.1%} forgotten")

@@ -45,16 +45,9 @@ def continual(
     if not resume:
         check_new(output)  # before data are loaded
 
-    stop = StopSignals()
     console = Console(stderr=True)
-    with Progress(
-        TextColumn("task {task.fields[index]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
+    columns = TextColumn("task {task.fields[index]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with StopSignals() as stop, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         shown = bar.add_task("", total=None, index=1)
 
         def after_step(index: int, done: int, total: int) -> None:

@@ -27,7 +27,7 @@ def settings_options(
         name = f.name
         if name == "data":
             continue
-        kind, help = configuration.field_type(f), f.metadata["help"]
+        kind, help = configuration.field_type(name, config), f.metadata["help"]
         flag = f"--{name.replace('_', '-')}"
         if kind is bool:
             flag = f"{flag}/--no-{name.replace('_', '-')}"

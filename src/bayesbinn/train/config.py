@@ -129,7 +129,7 @@ def _checked(key: str, value: Any, config: type[Config]) -> Any:
     if key not in fields:
         raise unknown("setting", key, fields)
     f = fields[key]
-    kind: Any = field_type(f)
+    kind: Any = field_type(key, config)
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise UserError(f"{key} must be {KINDS[kind]}, got {value!r}")
     if kind is str and value not in f.metadata.get("choices", [value]):
@@ -145,8 +145,8 @@ def _checked(key: str, value: Any, config: type[Config]) -> Any:
     return kind(value)
 
 
-def field_type(setting: "dataclasses.Field[Any]") -> type:
+def field_type(key: str, config: type[Config] = Config) -> type:
     """The plain type of a setting: bool, int, float or str."""
-    annotation: Any = setting.type
-    kind: type = next(iter(get_args(annotation)), annotation)  # the first of `float | None`
-    return kind
+    (annotation,) = (f.type for f in dataclasses.fields(config) if f.name == key)
+    kind: Any = next(iter(get_args(annotation)), annotation)  # the first of `float | None`
+    return kind  # type: ignore[no-any-return]

@@ -35,7 +35,7 @@ from .errors import UserError
 from .loop import StoppedError, load_state, rate_factor
 from .methods import apply_method
 from .models import build_model
-from .run import check_new
+from .run import check_new, find_device
 from .tasks import fingerprint, load_stream, statistics
 
 
@@ -89,7 +89,7 @@ class ContinualTrainer:
     ) -> None:
         self.net, self.optimizers, self.strategy, self.stream = net, optimizers, strategy, stream
         self.config, self.run, self.ood = config, run, ood
-        self.device = torch.device(config.device)
+        self.device = find_device(config.device)
         self.base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
         self.offsets = continual.competitors(stream)
         self.progress = ContinualProgress()
@@ -120,6 +120,8 @@ class ContinualTrainer:
             p.task, p.epoch, p.batch = p.task + 1, 0, 0
             self.save()
             callbacks.task(line)
+            if p.task < c.tasks and callbacks.stop():
+                raise StoppedError
 
     def _task(self, index: int) -> Task:
         if self.config.strategy != "joint":
@@ -140,7 +142,7 @@ class ContinualTrainer:
         self.net.train()
         while p.epoch < c.epochs:
             # every random decision about data comes from this seed, so that a resumed epoch sees the same batches
-            generator = torch.Generator().manual_seed((c.seed << 40) + (p.task << 20) + p.epoch)
+            generator = torch.Generator().manual_seed(((c.seed << 40) + (p.task << 20) + p.epoch) % 2**63)
             order = torch.randperm(len(task.train), generator=generator).to(self.device)
             for batch in range(per_epoch):
                 chosen = order[batch * c.batch_size : (batch + 1) * c.batch_size]
@@ -251,7 +253,7 @@ class ContinualTrainer:
         Raises:
             UserError: if it is missing, damaged, or of another network or stream.
         """
-        model, training, state = load_checkpoint(self.run, self.device)
+        model, training, state = load_checkpoint(self.run)
         if state["description"].get("stream") != fingerprint(self.stream):
             raise UserError(
                 f"{self.run} was started with another stream than {self.config.data} is now: restore its data"
@@ -344,6 +346,7 @@ def train_continual(
         check_new(run)
     if config.threads:
         torch.set_num_threads(config.threads)
+    find_device(config.device)  # before anything is loaded
     asked = config
     stream = load_stream(config)
     config = resolve_continual(config, len(stream[0].train))

@@ -18,30 +18,30 @@ class ContinualConfig(Config):
     """
 
     data: str = option("permuted-digits", "stream: permuted-DATA, rotated-DATA, split-DATA or tasks:FOLDER")
-    tasks: int = option(5, "number of tasks T", 1)
+    tasks: int = option(5, "number of tasks T", 1, 10**5)
     strategy: str = option("prior", "what to do against forgetting")
-    strength: float = option(1.0, "λ₀ ← strength · λ after each task (prior); weight of the Fisher term (ewc)", 0.0)
-    limit: float = option(0.0, "bound on |λ₀| (prior); 0: none", 0.0)
+    strength: float = option(1.0, "λ₀ ← strength · λ after each task (prior); weight of the Fisher term (ewc)")
+    limit: float = option(0.0, "bound on |λ₀| (prior); 0: none")
     window: float | None = option(None, "memory in examples (window, bimu)", 1.0)
-    metaplasticity: float = option(0.0, "damping of gradients that contradict λ (window); 0: Bayes' rule", 0.0)
-    gain: float = option(1.0, "gain on the gradient (bimu)", 1e-30)
-    max_step: float = option(1.0, "bound on the step size η (bimu)", 1e-30)
+    metaplasticity: float = option(0.0, "damping of gradients that contradict λ (window); 0: Bayes' rule")
+    gain: float = option(1.0, "gain on the gradient (bimu)", above=0)
+    max_step: float = option(1.0, "bound on the step size η (bimu)", above=0)
     buffer: int = option(500, "examples kept (replay)", 1)
     head: str = option("single", "all outputs compete, or only the task's own", choices=("single", "multi"))
     statistics: str = option(
         "none", "normalization, and what it remembers of each task", choices=("task", "shared", "layer", "none")
     )
-    output_gain: float = option(1.0, "factor on the logits", 1e-30)
-    blend: float = option(0.0, "share of a task over which it drifts into the next; above 0: no boundaries", 0.0, 1.0)
-    max_angle: float = option(180.0, "rotations are drawn from 0 to this many degrees", 0.0, 360.0)
+    output_gain: float = option(1.0, "factor on the logits", above=0)
+    blend: float = option(0.0, "share of a task over which it drifts into the next; above 0: no boundaries", maximum=1)
+    max_angle: float = option(180.0, "rotations are drawn from 0 to this many degrees", maximum=360)
     ood: str = option("", "data set for the OOD AUROC after each task; default: none")
-    row_examples: int = option(2000, "test examples per task in the matrix (its last row takes all); 0: all", 0)
-    row_samples: int = option(0, "networks drawn in the matrix (its last row draws `samples`); 0: the mode", 0)
-    stream_seed: int = option(0, "seed of the permutations, angles or classes", 0)
+    row_examples: int = option(2000, "test examples per task in the matrix (its last row takes all); 0: all")
+    row_samples: int = option(0, "networks drawn in the matrix (its last row draws `samples`); 0: the mode")
+    stream_seed: int = option(0, "seed of the permutations, angles or classes", maximum=2**32 - 1)
     method: str = option("auto", "how to train; auto: the strategy's", choices=("auto", *_ANY))
-    width: int = option(100, "units of each hidden layer (mlp)", 1)
-    depth: int = option(2, "number of hidden layers (mlp)", 0)
-    dropout: float = option(0.0, "dropout rate before linear layers", 0.0, 0.99)
+    width: int = option(100, "units of each hidden layer (mlp)", 1, 10**6)
+    depth: int = option(2, "number of hidden layers (mlp)", maximum=10**4)
+    dropout: float = option(0.0, "dropout rate before linear layers", maximum=0.99)
     affine: bool = option(False, "learnable scale and shift in the normalization")
     output_scale: bool = option(False, "learnable scale of the logits")
     epochs: int = option(5, "passes over each task", 1)
@@ -109,6 +109,10 @@ def resolve_continual(config: ContinualConfig, num_train: int) -> ContinualConfi
         raise UserError(f"strategy {c.strategy!r} needs task boundaries, and blend {c.blend} leaves none: use blend 0")
     if c.statistics == "task" and (c.blend or c.strategy in ("joint", "replay")):
         raise UserError("statistics 'task' need batches of one task: use 'shared', 'layer' or 'none' here")
+    if c.batch_size == 1 and c.statistics in ("task", "shared"):
+        raise UserError(
+            f"statistics {c.statistics!r} need batches of at least 2: use 'layer' or 'none' with batch_size 1"
+        )
     method = row.method if c.method == "auto" else c.method
     c = dataclasses.replace(c, method=method)
     if "window" in row.takes:
