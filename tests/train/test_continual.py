@@ -117,7 +117,7 @@ def test_prior_protects_what_naive_forgets(tmp_path: Path) -> None:
         ({"warmup": 1.0}, "continual takes no warmup"),
         ({"tasks": 0}, "tasks must be at least 1"),
         ({"strategy": "window", "window": 10.0, "batch_size": 100}, "batch_size of at most the window"),
-        ({"strategy": "float", "lr": 1e9}, "loss became"),
+        ({"strategy": "float", "lr": 1e9, "depth": 6, "output_gain": 1e9}, "loss became"),
     ],
 )
 def test_bad_settings_are_one_sentence(tmp_path: Path, settings: dict[str, Any], why: str) -> None:
