@@ -1,8 +1,6 @@
-"""Continual learning: run experiments/continual-*/day.toml, and write the tables and figures of docs/continual.md.
+"""Continual learning: run the recipes experiments/continual-*/day.toml; `continual_tables.py` makes docs/continual.md.
 
-    python experiments/continual.py --config RECIPE.toml --output RESULTS.json [--only RUN] [--seed SEED]
-    python experiments/continual.py --render
-
+python experiments/continual.py --config RECIPE.toml --output RESULTS.json [--only RUN] [--seed SEED]
 What is stored already with the same settings is skipped, and an interrupted run resumes from its folder.
 `bayesbinn reproduce continual-five --budget day` calls the first form.
 """
@@ -16,6 +14,7 @@ from typing import Any
 from bayesbinn.train.checkpoint import write_text
 from bayesbinn.train.config import read_toml
 from bayesbinn.train.continual import ContinualCallbacks, train_continual
+from bayesbinn.train.errors import UserError
 from bayesbinn.train.recipe import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,18 +71,17 @@ def rounded(value: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/continual"))
     parser.add_argument("--only", action="append", default=[], help="a run of the recipe; default: all")
     parser.add_argument("--seed", action="append", default=[], type=int, help="default: the recipe's")
-    parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
-    if arguments.config and arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    try:
         run_recipe(arguments.config, arguments.output, arguments.work, arguments.only, arguments.seed)
-    elif not arguments.render:
-        sys.exit("give --config and --output, or --render")
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
