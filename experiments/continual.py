@@ -49,7 +49,7 @@ def run_recipe(path: Path, output: Path, work: Path, only: list[str], seeds: lis
             if results.get(run, {}).get(str(seed), {}).get("settings") == settings:
                 continue
             print(f"{output.stem}: {run}, seed {seed}", flush=True)
-            callbacks = ContinualCallbacks(task=lambda line: print(f"  task {line['task']}", flush=True))
+            callbacks = ContinualCallbacks(task=lambda line, tasks: print(f"  task {line['task']}/{tasks}", flush=True))
             folder = work / output.stem / f"{run}-{seed}"
             folder.parent.mkdir(parents=True, exist_ok=True)
             result = train_continual(settings, folder, resume=True, callbacks=callbacks)

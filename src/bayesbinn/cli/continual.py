@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..train import config as configuration
 from ..train.continual import ContinualCallbacks, train_continual
-from ..train.continual_config import STRATEGIES, ContinualConfig
+from ..train.continual_config import NOT_USED, STRATEGIES, ContinualConfig
 from ..train.continual_report import write_report
 from ..train.loop import StoppedError
 from ..train.run import check_new
@@ -29,16 +29,15 @@ _STRATEGIES = "\n\n\b\nStrategies:\n" + "\n".join(f"  {name:16}{row.summary}" fo
 @click.argument("stream", required=False)
 @click.option("--output", type=click.Path(path_type=Path), help="The run's folder (needed).")
 @click.option("--resume", is_flag=True, help="Continue the run in --output bit for bit; start it if there is none.")
-@partial(settings_options, config=ContinualConfig)
+@partial(settings_options, config=ContinualConfig, without=NOT_USED)
 def continual(
     stream: str | None, output: Path | None, resume: bool, recipe: Path | None, print_config: bool, **options: Any
 ) -> None:
     given = {"data": stream, **options}
     settings = configuration.read_toml(recipe) if recipe else {}
     settings |= {key: value for key, value in given.items() if value is not None}
-    config = configuration.make(ContinualConfig, settings)
     if print_config:
-        click.echo(configuration.to_toml(config), nl=False)
+        click.echo(configuration.to_toml(configuration.make(ContinualConfig, settings)), nl=False)
         return
     if output is None:
         raise click.UsageError("Missing option '--output': name a folder for the run, e.g. --output runs/first")
@@ -53,8 +52,8 @@ def continual(
         def after_step(index: int, done: int, total: int) -> None:
             bar.update(shown, completed=done, total=total, index=index + 1)
 
-        def after_task(line: dict[str, Any]) -> None:
-            text = task_line(line, config.tasks)
+        def after_task(line: dict[str, Any], tasks: int) -> None:
+            text = task_line(line, tasks)
             bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
 
         try:

@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from .tables import evaluation_lines
 
 
 def settings_options(
-    command: Callable[..., Any], config: type[configuration.Config] = configuration.Config
+    command: Callable[..., Any],
+    config: type[configuration.Config] = configuration.Config,
+    without: Collection[str] = (),
 ) -> Callable[..., Any]:
-    """A `--setting` option for every field of `config`, and --config and --print-config."""
+    """A `--setting` option for every field of `config` but those in `without`, and --config and --print-config."""
     for f in reversed(dataclasses.fields(config)):
         name = f.name
-        if name == "data":
+        if name == "data" or name in without:
             continue
         kind, help = configuration.field_type(name, config), f.metadata["help"]
         flag = f"--{name.replace('_', '-')}"

@@ -45,12 +45,12 @@ class ContinualCallbacks:
 
     Attributes:
         step: called with (task from 0, steps done in it, its steps) after every step.
-        task: called with what was measured after each task.
+        task: called with (what was measured after a task, number of tasks).
         stop: asked after every step; True saves a checkpoint and raises `StoppedError`.
     """
 
     step: Callable[[int, int, int], None] = lambda task, done, total: None
-    task: Callable[[dict[str, Any]], None] = lambda line: None
+    task: Callable[[dict[str, Any], int], None] = lambda line, tasks: None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -119,7 +119,7 @@ class ContinualTrainer:
             p.lines.append(line)
             p.task, p.epoch, p.batch = p.task + 1, 0, 0
             self.save()
-            callbacks.task(line)
+            callbacks.task(line, c.tasks)
             if p.task < c.tasks and callbacks.stop():
                 raise StoppedError
 

@@ -78,7 +78,11 @@ STRATEGIES: dict[str, StrategyRow] = {
 }
 
 OPTIONS = ("strength", "limit", "window", "metaplasticity", "gain", "max_step", "buffer")
-NOT_USED = ("validation", "augment", "warmup", "train_samples")
+# settings of ordinary runs that continual ones have no use for
+NOT_USED = (
+    *("validation", "augment", "warmup", "train_samples", "kl_weight_end", "temperature_end"),
+    *("beta", "beta_end", "alpha", "gamma", "threshold"),
+)
 
 
 def resolve_continual(config: ContinualConfig, num_train: int) -> ContinualConfig:
