@@ -92,7 +92,7 @@ def test_joint_training_takes_as_many_steps(tmp_path: Path) -> None:
 
 
 def test_prior_protects_what_naive_forgets(tmp_path: Path) -> None:
-    settings = {"epochs": 25, "batch_size": 32, "width": 64, "tasks": 2, "strength": 2.0}
+    settings = {"epochs": 12, "batch_size": 32, "width": 64, "tasks": 2, "strength": 2.0, "samples": 8}
     prior = train_continual(settings, tmp_path / "prior")
     del settings["strength"]
     naive = train_continual({**settings, "strategy": "naive"}, tmp_path / "naive")

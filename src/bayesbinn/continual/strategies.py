@@ -160,7 +160,7 @@ class EWC(Strategy):
     >>> net = nn.Linear(2, 2)
     >>> ewc = EWC(net, strength=1.0, num_examples=4)
     >>> ewc.after_task(net, Examples(torch.randn(4, 2), torch.tensor([0, 1, 0, 1])), None)
-    >>> float(ewc.penalty())
+    >>> ewc.penalty().item()
     0.0
     """
 
