@@ -54,7 +54,7 @@ def test_the_command_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for i, (_, command, *words) in enumerate(lines):
         arguments = [f"run-{i}" if word == "RUN" else word for word in words]  # a name to be chosen by the reader
-        more = TINY if command == "train" else []
+        more = TINY if command in ("train", "continual") else []
         done = CliRunner().invoke(main, [command, *arguments, *more])
         assert done.exit_code == 0, (command, arguments, done.output)
 
@@ -77,4 +77,5 @@ def test_linked_files_exist():
 def test_examples_run_and_learn(example, capsys):
     runpy.run_path(str(example), run_name="__main__")
     accuracies = [float(x) for x in re.findall(r"accuracy ([\d.]+)%", capsys.readouterr().out)]
-    assert accuracies[-1] >= 93  # the last line is about the finished network
+    # the last line is about the finished network
+    assert accuracies[-1] >= {"continual_tasks": 60, "continual_online": 70}.get(example.stem, 93)

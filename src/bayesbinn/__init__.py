@@ -2,6 +2,7 @@
 
 from . import bernoulli as bernoulli
 from . import binarizers as binarizers
+from . import continual as continual
 from . import metrics as metrics
 from . import nn as nn
 from . import optim as optim

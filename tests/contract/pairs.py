@@ -19,7 +19,7 @@ from bayesbinn.binarizers import (
     StraightThroughSample,
     TanhAnneal,
 )
-from bayesbinn.optim import Bop
+from bayesbinn.optim import BiMU, Bop
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ PAIRS = [
     Pair("bayesbinn-2020", lambda: Reference2020(0.5), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair("local-reparam", LocalReparam, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair("reinmax", ReinMax, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
+    Pair(
+        "bayesbinn-metaplastic",
+        StraightThroughSample,
+        lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, kl_weight=0.2, metaplasticity=0.5),
+    ),
+    Pair("bimu", StraightThroughSample, lambda ps: BiMU(ps, lr=1.0, window=float("inf"), gradient_gain=50.0)),
     Pair("ste", SignSTE, lambda ps: torch.optim.Adam(ps, lr=0.05)),
     Pair("ste-sgd", SignSTE, lambda ps: torch.optim.SGD(ps, lr=0.5, momentum=0.9)),
     Pair("bop", lambda: SignSTE(clip=float("inf")), lambda ps: Bop(ps, gamma=0.5, threshold=1e-3)),

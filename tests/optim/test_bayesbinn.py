@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 
 import pytest
 import torch
@@ -302,7 +303,7 @@ def test_checkpoints_older_than_an_option_get_its_default():
     params = parameters()
     old = BayesBiNN(params, 0.1, num_data=10).state_dict()
     for group in old["param_groups"]:
-        for option in ("kl_weight", "momentum", "prior", "foreach"):
+        for option in ("kl_weight", "momentum", "prior", "metaplasticity", "foreach"):
             del group[option]
     new = BayesBiNN(params, 0.5, num_data=3, kl_weight=0.2, momentum=0.5, prior=1.0)
     new.load_state_dict(old)
@@ -313,6 +314,7 @@ def test_checkpoints_older_than_an_option_get_its_default():
         "kl_weight": 1.0,
         "momentum": 0.0,
         "prior": 0.0,
+        "metaplasticity": 0.0,
         "foreach": None,
     }
     run(new, params, 1)
@@ -383,3 +385,26 @@ def test_it_learns():
     assert torch.equal(layer.weight[0, informed], teacher[0, informed])
     assert layer.natural[0, 3] == 0
     assert layer.natural[0, informed].abs().min() > 0.5
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_metaplasticity_damps_only_what_contradicts(foreach):
+    values, grads, c = [2.0, 2.0, -2.0, -2.0, 0.0], [1.0, -1.0, 1.0, -1.0, 1.0], 0.3
+    natural = nn.Parameter(torch.tensor(values))
+    natural.grad = torch.tensor(grads)
+    BayesBiNN([natural], lr=0.1, num_data=1, kl_weight=0.5, metaplasticity=c, foreach=foreach).step()
+    damped = 1 - math.tanh(c * 2.0) ** 2
+    expected = [
+        value - 0.1 * (grad * (damped if value * grad > 0 else 1.0) + 0.5 * value)
+        for value, grad in zip(values, grads, strict=True)
+    ]
+    assert torch.allclose(natural, torch.tensor(expected))
+
+
+def test_the_limit_bounds_the_prior():
+    natural = nn.Parameter(torch.tensor([1.0, -9.0]))
+    optimizer = BayesBiNN([natural], lr=0.1, num_data=1)
+    optimizer.set_prior_to_posterior(2.0, limit=5.0)
+    assert optimizer.prior_of(natural).tolist() == [2.0, -5.0]
+    with pytest.raises(ValueError, match="limit must be above 0, got 0"):
+        optimizer.set_prior_to_posterior(limit=0.0)

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "Accuracy, NLL and calibration of a run, for the mode and the mean.",
     "predict": "Classes and their uncertainty for files of inputs.",
     "inspect": "Layers, bits and posterior of a run.",
+    "continual": "Learn task after task without forgetting.",
     "reproduce": "Run a recipe of experiments/ and store its results.",
 }
 

@@ -1,8 +1,9 @@
 """`bayesbinn train`."""
 
+import dataclasses
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from ..train.run import train as run_training
 from .tables import evaluation_lines
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A `--setting` option for every field of `Config`, and --config and --print-config."""
-    for name, f in reversed(configuration.FIELDS.items()):
-        if name == "data":
+def settings_options(
+    command: Callable[..., Any],
+    config: type[configuration.Config] = configuration.Config,
+    without: Collection[str] = (),
+) -> Callable[..., Any]:
+    """A `--setting` option for every field of `config` but those in `without`, and --config and --print-config."""
+    for f in reversed(dataclasses.fields(config)):
+        name = f.name
+        if name == "data" or name in without:
             continue
-        kind, help = configuration.field_type(name), f.metadata["help"]
+        kind, help = configuration.field_type(name, config), f.metadata["help"]
         flag = f"--{name.replace('_', '-')}"
         if kind is bool:
             flag = f"{flag}/--no-{name.replace('_', '-')}"

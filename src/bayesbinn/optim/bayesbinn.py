@@ -23,6 +23,9 @@ class BayesBiNN(Optimizer):
 
     Without momentum, and with a scalar prior, the optimizer has no state at all.
 
+    With metaplasticity c, for streams without task boundaries, a gradient that contradicts λ (λ · ∂ℓ/∂μ > 0) counts
+    1 − tanh²(c λ): what much evidence supports is hard to overturn, and the KL term alone lets it fade.
+
     Args:
         params: the λ tensors (`split_parameters(net)[0]`), or parameter groups; every option below can differ
             between groups and be scheduled.
@@ -31,12 +34,14 @@ class BayesBiNN(Optimizer):
         kl_weight: weight of the KL term, ≥ 0; 1 is Bayes' rule, smaller values give a colder, more decided posterior.
         momentum: β in [0, 1).
         prior: λ₀, one number for all weights; 0 is the uniform prior.  See `set_prior_to_posterior`.
+        metaplasticity: c ≥ 0; 0 is Bayes' rule.
         foreach: use torch's multi-tensor operations; None chooses them on accelerators only.
 
     Raises:
         ValueError: for a value outside the ranges above.
 
-    Source: Meng, Bachmann & Khan (2020), Eqs. 5-8 and Algorithm 1; Khan & Rue (2023).
+    Source: Meng, Bachmann & Khan (2020), Eqs. 5-8 and Algorithm 1; Khan & Rue (2023); metaplasticity as Laborieux et
+    al. (2021) have it for latent weights.
 
     >>> natural = torch.zeros(3, requires_grad=True)
     >>> optimizer = BayesBiNN([natural], lr=0.5, num_data=10)
@@ -55,6 +60,7 @@ class BayesBiNN(Optimizer):
         kl_weight: float = 1.0,
         momentum: float = 0.0,
         prior: float = 0.0,
+        metaplasticity: float = 0.0,
         foreach: bool | None = None,
     ) -> None:
         defaults = {
@@ -63,6 +69,7 @@ class BayesBiNN(Optimizer):
             "kl_weight": kl_weight,
             "momentum": momentum,
             "prior": prior,
+            "metaplasticity": metaplasticity,
             "foreach": foreach,
         }
         super().__init__(params, defaults)
@@ -75,8 +82,10 @@ class BayesBiNN(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:  # a checkpoint may be older than an option
-            for name, default in (("kl_weight", 1.0), ("momentum", 0.0), ("prior", 0.0), ("foreach", None)):
-                group.setdefault(name, default)
+            for name in ("momentum", "prior", "metaplasticity"):
+                group.setdefault(name, 0.0)
+            group.setdefault("kl_weight", 1.0)
+            group.setdefault("foreach", None)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -109,33 +118,33 @@ class BayesBiNN(Optimizer):
 
     def _step_each(self, group: dict[str, Any], params: list[Tensor]) -> None:
         lr, n, k, beta = group["lr"], group["num_data"], group["kl_weight"], group["momentum"]
-        for natural in params:
+        for natural, grad in zip(params, _gradients(group, params), strict=True):
             prior = self.prior_of(natural)
             if beta == 0:
                 # the rule with its terms in λ collected: one pass for the decay, one for the gradient
-                natural.mul_(1 - lr * k).add_(natural.grad, alpha=-lr * n)  # type: ignore[arg-type]
+                natural.mul_(1 - lr * k).add_(grad, alpha=-lr * n)
                 if isinstance(prior, Tensor) or prior:
                     natural.add_(_filled(prior, natural), alpha=lr * k)
             else:
                 state = self._momentum_state(natural)
-                descent = (natural - prior).mul_(k).add_(natural.grad, alpha=n)  # type: ignore[arg-type]
+                descent = (natural - prior).mul_(k).add_(grad, alpha=n)
                 state["momentum"].mul_(beta).add_(descent, alpha=1 - beta)
                 natural.add_(state["momentum"], alpha=-lr / (1 - beta ** state["step"]))
 
     def _step_foreach(self, group: dict[str, Any], params: list[Tensor]) -> None:
         lr, n, k, beta = group["lr"], group["num_data"], group["kl_weight"], group["momentum"]
-        grads = [p.grad for p in params]
+        grads = _gradients(group, params)
         priors = [_filled(self.prior_of(p), p) for p in params]
         if beta == 0:
             torch._foreach_mul_(params, 1 - lr * k)
-            torch._foreach_add_(params, grads, alpha=-lr * n)  # type: ignore[arg-type]
+            torch._foreach_add_(params, grads, alpha=-lr * n)
             torch._foreach_add_(params, priors, alpha=lr * k)
         else:
             states = [self._momentum_state(p) for p in params]
             momenta = [state["momentum"] for state in states]
             descents = torch._foreach_sub(params, priors)
             torch._foreach_mul_(descents, k)
-            torch._foreach_add_(descents, grads, alpha=n)  # type: ignore[arg-type]
+            torch._foreach_add_(descents, grads, alpha=n)
             torch._foreach_mul_(momenta, beta)
             torch._foreach_add_(momenta, descents, alpha=1 - beta)
             for natural, state in zip(params, states, strict=True):  # steps differ where a gradient was None before
@@ -164,24 +173,28 @@ class BayesBiNN(Optimizer):
         raise KeyError(f"this optimizer does not hold the parameter of shape {tuple(natural.shape)}")
 
     @torch.no_grad()
-    def set_prior_to_posterior(self, strength: float = 1.0) -> None:
+    def set_prior_to_posterior(self, strength: float = 1.0, *, limit: float | None = None) -> None:
         """λ₀ ← strength · λ for every parameter: what was learned becomes the prior of the next task.
 
         Momentum, if any, starts anew: it belongs to the old task.
 
         Args:
             strength: 1 is Bayes' rule; above 1 the new prior is more certain than the posterior was.
+            limit: bound on |λ₀|, above 0, so that λ₀ cannot grow with the number of tasks; None is no bound.
 
         Raises:
-            ValueError: for a negative or infinite strength.
+            ValueError: for a negative or infinite strength, or a limit that is not above 0.
 
         Source: Meng, Bachmann & Khan (2020), Sec. 3.4.
         """
         if not 0.0 <= strength < float("inf"):
             raise ValueError(f"strength must be a finite number of at least 0, got {strength}")
+        if limit is not None and not limit > 0.0:
+            raise ValueError(f"limit must be above 0, got {limit}")
         for group in self.param_groups:
             for natural in group["params"]:
-                self.state[natural] = {"prior": natural.detach() * strength}
+                prior = natural.detach() * strength
+                self.state[natural] = {"prior": prior if limit is None else prior.clamp_(-limit, limit)}
 
     @torch.no_grad()
     def kl_divergence(self) -> Tensor:
@@ -196,6 +209,18 @@ class BayesBiNN(Optimizer):
         return torch.stack(terms).sum()
 
 
+def _gradients(group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
+    """The gradients, those that contradict λ damped by the group's metaplasticity."""
+    grads = [p.grad for p in params if p.grad is not None]
+    c = group["metaplasticity"]
+    if c == 0:
+        return grads
+    return [
+        torch.where(natural * grad > 0, grad * bernoulli.variance(c * natural), grad)
+        for natural, grad in zip(params, grads, strict=True)
+    ]
+
+
 def _filled(prior: Tensor | float, like: Tensor) -> Tensor:
     return prior if isinstance(prior, Tensor) else torch.full_like(like, prior)
 
@@ -208,6 +233,7 @@ def _check(group: dict[str, Any]) -> None:
         "kl_weight": (0.0 <= group["kl_weight"] < inf, "a finite number of at least 0"),
         "momentum": (0.0 <= group["momentum"] < 1.0, "in [0, 1)"),
         "prior": (-inf < group["prior"] < inf, "a finite number"),
+        "metaplasticity": (0.0 <= group["metaplasticity"] < inf, "a finite number of at least 0"),
     }
     for name, (valid, need) in ranges.items():
         if not valid:

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from .errors import UserError, unknown
 from .models import ModelConfig
@@ -81,6 +81,9 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
 
 
+C = TypeVar("C", bound=Config)
+
+
 def make_config(*sources: dict[str, Any]) -> Config:
     """The configuration of the given settings, later ones before earlier ones, every value checked.
 
@@ -90,11 +93,16 @@ def make_config(*sources: dict[str, Any]) -> Config:
     >>> make_config({"epochs": 3}, {"epochs": 5, "data": "mnist"}).epochs
     5
     """
+    return make(Config, *sources)
+
+
+def make(kind: type[C], *sources: dict[str, Any]) -> C:
+    """As `make_config`, for any record of settings."""
     settings: dict[str, Any] = {}
     for source in sources:
         for key, value in source.items():
-            settings[key] = _checked(key, value)
-    return Config(**settings)
+            settings[key] = _checked(key, value, kind)
+    return kind(**settings)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -116,11 +124,12 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps({k: v for k, v in dataclasses.asdict(config).items() if v is not None})
 
 
-def _checked(key: str, value: Any) -> Any:
-    if key not in FIELDS:
-        raise unknown("setting", key, FIELDS)
-    f = FIELDS[key]
-    kind: Any = field_type(key)
+def _checked(key: str, value: Any, config: type[Config]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(config)}
+    if key not in fields:
+        raise unknown("setting", key, fields)
+    f = fields[key]
+    kind: Any = field_type(key, config)
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise UserError(f"{key} must be {KINDS[kind]}, got {value!r}")
     if kind is str and value not in f.metadata.get("choices", [value]):
@@ -136,8 +145,8 @@ def _checked(key: str, value: Any) -> Any:
     return kind(value)
 
 
-def field_type(key: str) -> type:
+def field_type(key: str, config: type[Config] = Config) -> type:
     """The plain type of a setting: bool, int, float or str."""
-    annotation: Any = FIELDS[key].type
-    kind: type = next(iter(get_args(annotation)), annotation)  # the first of `float | None`
-    return kind
+    (annotation,) = (f.type for f in dataclasses.fields(config) if f.name == key)
+    kind: Any = next(iter(get_args(annotation)), annotation)  # the first of `float | None`
+    return kind  # type: ignore[no-any-return]

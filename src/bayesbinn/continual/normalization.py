@@ -1,0 +1,130 @@
+"""What batch norm remembers of earlier tasks: an explicit choice.
+
+A network with batch norm carries its last task's statistics into every prediction.  That alone can cost more accuracy
+on earlier tasks than the weights do, so a continual run says which of these it uses.
+"""
+
+import math
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn import BinaryLayer
+
+Statistics = Literal["shared", "task", "layer", "none"]
+M = TypeVar("M", bound=nn.Module)
+
+
+class TaskBatchNorm(nn.Module):
+    """Batch norm with running statistics per task, and one affine map (if any) for all.
+
+    Needs to be told the task (`set_task`), in training and at prediction.  Statistics of a task freeze when it is
+    over, while the weights move on.
+
+    Attributes:
+        running_mean, running_var: (T, C) buffers.
+        task: the task in force.
+
+    >>> norm = TaskBatchNorm(nn.BatchNorm1d(3), num_tasks=2)
+    >>> norm.task = 1
+    >>> _ = norm(torch.randn(8, 3) + 5)
+    >>> norm.running_mean.shape, bool(norm.running_mean[0].abs().max() == 0)
+    (torch.Size([2, 3]), True)
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, num_tasks: int) -> None:
+        super().__init__()
+        shape = (num_tasks, norm.num_features)
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+        self.weight, self.bias = norm.weight, norm.bias
+        self.eps, self.momentum = norm.eps, norm.momentum
+        self.task = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.running_mean[self.task], self.running_var[self.task]
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
+
+    def extra_repr(self) -> str:
+        tasks, features = self.running_mean.shape
+        return f"{features}, num_tasks={tasks}, task={self.task}, affine={self.weight is not None}"
+
+
+class FixedScale(nn.Module):
+    """Multiply by `scale`: keeps the outputs of a layer with ±1 weights near 1 without any statistics."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+    def extra_repr(self) -> str:
+        return f"{self.scale:.4g}"
+
+
+def normalize_(net: M, statistics: Statistics, num_tasks: int, output_gain: float = 1.0, *, binary: bool = True) -> M:
+    """Replace the batch norms of `net`, in place, by what is to be remembered of each task.
+
+    * `"shared"`: batch norm as it is: one set of running statistics, those of the latest data.
+    * `"task"`: a set of running statistics for each task (`TaskBatchNorm`).
+    * `"layer"`: no statistics: each example is normalized over its own units (layer norm); the network's outputs are
+      divided by √fan-in.
+    * `"none"`: no normalization: hidden layers are multiplied by √(2/fan-in), the network's outputs by 1/√fan-in.
+
+    Args:
+        net: a network whose batch norms follow Linear or Conv layers, float or binary.
+        statistics: one of the above.
+        num_tasks: T, for `"task"`.
+        output_gain: factor on the network's outputs, behind the last normalization: how confident they can be.
+        binary: whether the weights are or will be ±1; real weights start at the size of 1/√fan-in and are not divided.
+
+    Raises:
+        ValueError: for another `statistics`.
+
+    Source: layer norm: Ba, Kiros & Hinton (2016); √2/√fan-in: He et al. (2015).
+
+    >>> normalize_(nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4)), "none", num_tasks=1)[1]
+    FixedScale(0.25)
+    """
+    if statistics not in ("shared", "task", "layer", "none"):
+        raise ValueError(f"statistics must be 'shared', 'task', 'layer' or 'none', got {statistics!r}")
+    linear = (BinaryLayer, nn.Linear, nn.Conv1d, nn.Conv2d)
+    norms = [name for name, m in net.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    fan_in = 1
+    for name, module in list(net.named_modules()):
+        if isinstance(module, linear):
+            weight = module.natural if isinstance(module, BinaryLayer) else module.weight
+            fan_in = weight[0].numel() if binary else 1
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            continue
+        last = name == norms[-1]
+        parent, _, child = name.rpartition(".")
+        setattr(
+            net.get_submodule(parent), child, _replacement(module, statistics, num_tasks, fan_in, last, output_gain)
+        )
+    return net
+
+
+def _replacement(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d, statistics: Statistics, num_tasks: int, fan_in: int, last: bool, gain: float
+) -> nn.Module:
+    if statistics in ("shared", "task"):
+        kept = norm if statistics == "shared" else TaskBatchNorm(norm, num_tasks)
+        return nn.Sequential(kept, FixedScale(gain)) if last and gain != 1.0 else kept
+    if statistics == "layer" and not last:
+        return nn.GroupNorm(1, norm.num_features, affine=norm.affine)  # over all units (and pixels) of an example
+    return FixedScale((gain if last else math.sqrt(2.0)) / math.sqrt(fan_in))  # half of a ReLU's inputs are lost
+
+
+def set_task(net: nn.Module, task: int) -> None:
+    """Tell every `TaskBatchNorm` of `net` which task it is in; without any, nothing happens."""
+    for module in net.modules():
+        if isinstance(module, TaskBatchNorm):
+            module.task = task

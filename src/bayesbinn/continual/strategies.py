@@ -1,0 +1,224 @@
+"""Strategies: what is done at the end of a task, and to a batch, so that earlier tasks are not forgotten.
+
+A strategy is called at four points of any training loop and keeps its state in `state_dict` (tensors only):
+
+    x, y = strategy.batch(x, y)                    # may add remembered examples
+    (loss + strategy.penalty()).backward()         # may pull towards earlier parameters
+    strategy.after_step(x_new, y_new)              # may remember the new examples
+    strategy.after_task(net, train, outputs)       # may consolidate; needs the task's boundary
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..optim import BayesBiNN
+from .streams import Examples, task_logits
+
+
+class Strategy:
+    """Does nothing: the base of the others, and naive fine-tuning.
+
+    Attributes:
+        needs_boundaries: whether `after_task` matters, so that a stream without boundaries cannot use it.
+    """
+
+    needs_boundaries = False
+
+    def batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples of the next step, given the new ones: x (B, ...), y (B,)."""
+        return x, y
+
+    def penalty(self) -> Tensor | float:
+        """A term of the loss, in nats per example."""
+        return 0.0
+
+    def after_step(self, x: Tensor, y: Tensor) -> None:
+        """Called with the new examples once they have been learned."""
+
+    def after_task(self, net: nn.Module, train: Examples, outputs: tuple[int, ...] | None) -> None:
+        """Called when a task is over, with its training examples and the outputs that compete in it."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that must survive, as tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from `state_dict`."""
+
+
+class Naive(Strategy):
+    """Fine-tuning: each task simply follows the one before."""
+
+
+class PosteriorToPrior(Strategy):
+    """λ₀ ← clip(strength · λ, ±limit) when a task is over: the posterior of the past is the prior of the future.
+
+    Args:
+        optimizer: holds the prior.
+        strength: 1 is Bayes' rule; above 1 the past counts more than its own data.
+        limit: bound on |λ₀|, so that no weight is ever out of reach: a window on what can be remembered.
+
+    Source: Meng, Bachmann & Khan (2020), Sec. 3.4; Nguyen et al. (2018).
+
+    >>> natural = torch.tensor([1.0, 20.0], requires_grad=True)
+    >>> optimizer = BayesBiNN([natural], lr=0.1, num_data=1)
+    >>> PosteriorToPrior(optimizer, strength=2.0, limit=30.0).after_task(nn.Identity(), None, None)
+    >>> optimizer.prior_of(natural).tolist()
+    [2.0, 30.0]
+    """
+
+    needs_boundaries = True
+
+    def __init__(self, optimizer: BayesBiNN, strength: float = 1.0, limit: float | None = None) -> None:
+        self.optimizer, self.strength, self.limit = optimizer, strength, limit
+
+    def after_task(self, net: nn.Module, train: Examples | None, outputs: tuple[int, ...] | None) -> None:
+        self.optimizer.set_prior_to_posterior(self.strength, limit=self.limit)
+
+
+class Replay(Strategy):
+    """A small buffer of earlier examples, a uniform sample of everything seen so far, mixed into every batch.
+
+    Boundary-free.  The buffer is filled by reservoir sampling: each of the n examples seen is in it with probability
+    size/n.
+
+    Args:
+        size: examples in the buffer, at least 1.
+        share: of a batch that is replayed, in (0, 1]: round(share · B) examples are added to the B new ones.
+        seed: decides what is kept and what is drawn.
+
+    Raises:
+        ValueError: for a size or a share out of range.
+
+    Source: Vitter (1985); Chaudhry et al. (2019).
+
+    >>> replay = Replay(size=4, share=1.0)
+    >>> replay.after_step(torch.zeros(2, 3), torch.tensor([5, 5]))
+    >>> replay.batch(torch.ones(2, 3), torch.tensor([7, 7]))[1].tolist()
+    [7, 7, 5, 5]
+    """
+
+    def __init__(self, size: int, share: float = 1.0, seed: int = 0) -> None:
+        if size < 1:
+            raise ValueError(f"the buffer must hold at least 1 example, got size {size}")
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"share must be in (0, 1], got {share}")
+        self.size, self.share, self.seen = size, share, 0
+        self.generator = torch.Generator().manual_seed(seed)
+        self.x: Tensor | None = None
+        self.y = torch.zeros(size, dtype=torch.long)
+
+    def batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        count = round(self.share * len(y))
+        if self.x is None or count == 0:
+            return x, y
+        chosen = torch.randint(min(self.seen, self.size), (count,), generator=self.generator)
+        old = self.x[chosen].to(x.device, x.dtype), self.y[chosen].to(y.device)
+        return torch.cat([x, old[0]]), torch.cat([y, old[1]])
+
+    def after_step(self, x: Tensor, y: Tensor) -> None:
+        if self.x is None:
+            self.x = torch.zeros((self.size, *x.shape[1:]), dtype=x.dtype)
+        # example number n (from 0) takes the place r ~ U{0, ..., n}, if there is one; while filling, its own
+        numbers = torch.arange(self.seen, self.seen + len(y))
+        places = (torch.rand(len(y), generator=self.generator, dtype=torch.float64) * (numbers + 1)).long()
+        places = torch.where(numbers < self.size, numbers, places)
+        for i in torch.nonzero(places < self.size).flatten().tolist():  # few, once the buffer is full; later ones win
+            self.x[places[i]], self.y[places[i]] = x[i].cpu(), y[i].cpu()
+        self.seen += len(y)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {"seen": torch.tensor(self.seen), "generator": self.generator.get_state(), "y": self.y}
+        return state if self.x is None else {**state, "x": self.x}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.seen, self.y, self.x = int(state["seen"]), state["y"].clone(), state.get("x")
+        self.x = None if self.x is None else self.x.clone()
+        self.generator.set_state(state["generator"])
+
+
+class EWC(Strategy):
+    """Elastic weight consolidation: loss + ½ Σ_i Ω_i (θ_i − θ*_i)², Ω ← Ω + strength · F after each task.
+
+    For networks of real weights.  F is the diagonal of the Fisher information, from `num_examples` training examples
+    with labels drawn from the network's own prediction; θ* are the parameters after the latest task (the online form,
+    one penalty for all earlier tasks).
+
+    Args:
+        net: its parameters are consolidated.
+        strength: weight of one task's Fisher information, > 0; `num_data`-like (1 nat per example of mean loss).
+        num_examples: examples for F.
+        decay: factor on Ω before a new task's F is added; below 1 old tasks fade.
+        seed: of the labels drawn.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Source: Kirkpatrick et al. (2017); Huszár (2018); Schwarz et al. (2018).
+
+    >>> net = nn.Linear(2, 2)
+    >>> ewc = EWC(net, strength=1.0, num_examples=4)
+    >>> ewc.after_task(net, Examples(torch.randn(4, 2), torch.tensor([0, 1, 0, 1])), None)
+    >>> ewc.penalty().item()
+    0.0
+    """
+
+    needs_boundaries = True
+
+    def __init__(
+        self, net: nn.Module, strength: float, num_examples: int = 1000, decay: float = 1.0, seed: int = 0
+    ) -> None:
+        if not 0.0 < strength < float("inf"):
+            raise ValueError(f"strength must be a finite number above 0, got {strength}")
+        if num_examples < 1:
+            raise ValueError(f"num_examples must be at least 1, got {num_examples}")
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"decay must be in [0, 1], got {decay}")
+        self.params = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.strength, self.num_examples, self.decay = strength, num_examples, decay
+        self.generator = torch.Generator().manual_seed(seed)
+        self.weights: dict[str, Tensor] = {}  # Ω
+        self.anchors: dict[str, Tensor] = {}  # θ*
+
+    def penalty(self) -> Tensor | float:
+        if not self.weights:
+            return 0.0
+        terms = [(self.weights[n] * (p - self.anchors[n]).square()).sum() for n, p in self.params.items()]
+        return 0.5 * torch.stack(terms).sum()
+
+    def after_task(self, net: nn.Module, train: Examples, outputs: tuple[int, ...] | None) -> None:
+        fisher = self._fisher(net, train, outputs)
+        for name, p in self.params.items():
+            before = self.weights.get(name, torch.zeros_like(p))
+            self.weights[name] = self.decay * before + self.strength * fisher[name]
+            self.anchors[name] = p.detach().clone()
+
+    def _fisher(self, net: nn.Module, train: Examples, outputs: tuple[int, ...] | None) -> dict[str, Tensor]:
+        """Mean of the squared gradients of log p(y|x), y ~ p(y|x), one example at a time."""
+        count = min(self.num_examples, len(train))
+        chosen = torch.randperm(len(train), generator=self.generator)[:count].to(train.y.device)
+        total = {name: torch.zeros_like(p) for name, p in self.params.items()}
+        training = net.training
+        net.eval()
+        for i in chosen:
+            logits = task_logits(net(train.x[i : i + 1].float()), outputs)
+            label = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=self.generator)[:, 0]
+            loss = F.cross_entropy(logits, label.to(logits.device))
+            grads = torch.autograd.grad(loss, list(self.params.values()), allow_unused=True)
+            for name, grad in zip(self.params, grads, strict=True):
+                if grad is not None:
+                    total[name] += grad.square() / count
+        net.train(training)
+        return total
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {f"weights.{name}": value for name, value in self.weights.items()}
+        state |= {f"anchors.{name}": value for name, value in self.anchors.items()}
+        return {**state, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.generator.set_state(state["generator"])
+        for kind, own in (("weights.", self.weights), ("anchors.", self.anchors)):
+            own.clear()
+            own |= {n: state[kind + n].clone().to(p.device) for n, p in self.params.items() if kind + n in state}

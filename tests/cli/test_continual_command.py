@@ -1,0 +1,78 @@
+"""`bayesbinn continual`: lines, files, exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bayesbinn.cli import main
+from bayesbinn.train.continual_report import accuracy_figure, heat_map
+
+SMALL = ["--tasks", "2", "--epochs", "1", "--batch-size", "128", "--width", "16", "--samples", "2"]
+
+
+def call(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["continual", *words])
+    return result.exit_code, result.output
+
+
+def test_a_run_prints_a_line_per_task_and_writes_its_files(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    status, text = call("permuted-digits", *SMALL, "--output", str(run), "--ood", "digits")
+    assert status == 0, text
+    assert text.count("task 1/2  accuracy") == text.count("task 2/2  accuracy") == 1
+    assert "OOD AUROC" in text
+    assert "forgetting" in text
+    assert {"config.toml", "checkpoint", "results.json"} <= {f.name for f in run.iterdir()}
+    again, _ = call("permuted-digits", *SMALL, "--output", str(run))
+    assert again == 2
+    status, text = call("--output", str(run), "--resume")
+    assert status == 0
+    assert "forgetting" in text
+
+
+def test_the_report_shows_both_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    status, text = call(
+        "split-digits", *SMALL, "--tasks", "5", "--strategy", "naive", "--output", str(tmp_path / "run")
+    )
+    assert status == 0, text
+    page = (tmp_path / "run/report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    result = json.loads((tmp_path / "run/results.json").read_text())
+    lines = accuracy_figure(result).axes[0].lines
+    assert len(lines) == 6  # a line per task, and their average
+    assert lines[0].get_ydata()[-1] == pytest.approx(100 * result["matrix"][4][0])
+    image = heat_map(result).axes[0].images[0].get_array()
+    assert image[4][0] == pytest.approx(100 * result["matrix"][4][0])
+
+
+def test_settings_can_be_printed_and_read_back(tmp_path: Path) -> None:
+    status, recipe = call("rotated-digits", "--strategy", "window", "--window", "500", "--print-config")
+    assert status == 0
+    (tmp_path / "recipe.toml").write_text(recipe)
+    assert call("--config", str(tmp_path / "recipe.toml"), "--print-config") == (0, recipe)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["split-digits", "--tasks", "6"], "error: split-digits: 6 tasks need 12 classes"),
+        (["permuted-digits", "--strategy", "replay", "--buffer", "999999"], "is larger than the data"),
+        (["permuted-digits", "--strategy", "bayes"], "error: unknown strategy 'bayes'"),
+    ],
+)
+def test_errors_are_one_sentence_and_status_2(tmp_path: Path, words: list[str], why: str) -> None:
+    status, text = call(*words, "--output", str(tmp_path / "run"))
+    assert status == 2
+    assert why in text
+    assert text.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_names_every_strategy() -> None:
+    status, text = call("--help")
+    assert status == 0
+    for name in ("prior", "window", "bimu", "replay", "naive", "joint", "ewc", "ste", "float", "bayesbinn-2020"):
+        assert f"  {name} " in text
