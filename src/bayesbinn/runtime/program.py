@@ -279,7 +279,8 @@ class _Reader:
         shape = (channels, source[0] // fields.get("groups", 1), *kernel)
         fields |= {"kind": "binary" if binary else "real"} | self.scale_shift(entry, channels)
         if not binary:
-            return fields | {"weight": self.tensor(entry, "weight", np.float32, shape)}
+            stored = (*shape[:2], *(entry["kernel"] if "kernel" in entry else ()))  # as in torch
+            return fields | {"weight": self.tensor(entry, "weight", np.float32, stored).reshape(shape)}
         fields["activation"] = self.activation(entry, math.prod(shape[1:]))
         size = math.prod(shape)
         bits = self.tensor(entry, "bits", np.uint8, (1 + self.samples, (size + 7) // 8))
