@@ -30,7 +30,7 @@ BBN_PUBLIC bbn_net *bbn_create(const int64_t *program, int64_t num_words, const 
                                const char *isa, int threads, char *error, int error_size);
 
 /* Run networks first ... first + count - 1 (0 is the mode) on `batch` inputs; `out` is (count, batch, H, W, C).
- * Returns 0, or 1 if the arguments are out of range.  One call at a time for each network. */
+ * Returns 0, 1 if the arguments are out of range, or 2 if x holds NaN or inf.  One call at a time for each network. */
 BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t count, float *out);
 
 BBN_PUBLIC void bbn_free(bbn_net *net);

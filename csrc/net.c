@@ -148,12 +148,24 @@ bbn_net *bbn_create(const int64_t *program, int64_t num_words, const uint8_t *da
     return net;
 }
 
+/* x - x is 0 for finite x, and NaN otherwise */
+static int all_finite(const float *x, int64_t n) {
+    float sum[16] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) sum[j] += x[i + j] - x[i + j];
+    for (; i < n; i++) sum[0] += x[i] - x[i];
+    for (int j = 1; j < 16; j++) sum[0] += sum[j];
+    return sum[0] == 0;
+}
+
 int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t count, float *out) {
     if (batch < 1 || first < 0 || count < 1 || first > net->program.num_samples ||
         count > net->program.num_samples + 1 - first)
         return 1;
     const int64_t n = net->program.num_ops, in = bbn_size(net->program.input);
     const int64_t each = bbn_size(net->program.ops[n - 1].shape);
+    if (!all_finite(x, batch * in)) return 2;
     for (int64_t begin = 0; begin < batch; begin += net->tile) {
         const int64_t tile = batch - begin < net->tile ? batch - begin : net->tile;
         for (int64_t network = 0; network < count; network++)

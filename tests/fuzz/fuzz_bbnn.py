@@ -10,6 +10,7 @@ C library must refuse alone).  Mutants that are accepted are run.  Any finding o
 
 import argparse
 import contextlib
+import copy
 import ctypes
 import json
 import os
@@ -52,7 +53,8 @@ def restart_with_sanitizers(arguments: list[str]) -> int:
 def mutate_bytes(raw: bytes, random_: random.Random) -> bytes:
     damaged = bytearray(raw)
     for _ in range(random_.choice([1, 1, 2, 8])):
-        position = random_.randrange(len(damaged))
+        position = random_.randrange(len(damaged)) if len(damaged) > 1 else 0
+        damaged = damaged or bytearray(1)
         match random_.randrange(5):
             case 0:
                 damaged[position] ^= 1 << random_.randrange(8)
@@ -94,7 +96,7 @@ def mutate_plan(plan: dict[str, Any], tensors: dict[str, Any], random_: random.R
                 flat = tensors[name].reshape(-1)
                 tensors[name] = flat[: random_.randrange(len(flat) + 1)].copy()
             case _:
-                node[key] = random_.choice(VALUES)
+                node[key] = copy.deepcopy(random_.choice(VALUES))
 
 
 def fuzz(files: int, seed: int) -> Counter[str]:

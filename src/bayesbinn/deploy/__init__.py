@@ -1,6 +1,13 @@
 """Ship a trained network: pack its signs into a `.bbnn` file, and export it to other formats."""
 
 from ..runtime import FormatError as FormatError
+from .bench import bench as bench
+from .describe import Description as Description
+from .describe import describe as describe
+from .export_c import save_c as save_c
+from .export_c import to_c as to_c
+from .export_onnx import to_onnx as to_onnx
+from .export_onnx import to_qonnx as to_qonnx
 from .file import load_program as load_program
 from .file import pack as pack
 from .file import save as save

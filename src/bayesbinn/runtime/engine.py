@@ -19,6 +19,7 @@ class Engine(Protocol):
 
 
 _told = False
+NOT_FINITE = "x holds NaN or inf (or numbers beyond float32): clean the input first"
 
 
 def make_engine(program: Program, threads: int) -> Engine:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
+from .engine import NOT_FINITE
 from .program import Op, Program
 
 # the order of csrc/program.h
@@ -57,9 +58,16 @@ class NativeEngine:
             raise (MemoryError if message == "out of memory" else ValueError)(f"the network cannot be loaded: {message}")
 
     def run(self, x: NDArray[np.float32], first: int, count: int) -> NDArray[np.float32]:
-        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, H, W, C) → (count, B, H, W, C)."""
+        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, H, W, C) → (count, B, H, W, C).
+
+        Raises:
+            ValueError: if x is not finite, or there are no such networks.
+        """
         out = np.empty((count, len(x), *self._output), np.float32)
-        if self._run(self._net, x.ctypes.data, len(x), first, count, out.ctypes.data):
+        status = self._run(self._net, _address(x), len(x), first, count, _address(out))
+        if status == 2:
+            raise ValueError(NOT_FINITE)
+        if status:
             raise ValueError(f"no networks {first} to {first + count - 1}, the file holds 0 to {self.program.num_samples}")
         return out
 
@@ -67,6 +75,13 @@ class NativeEngine:
         if getattr(self, "_net", None):
             self._free(self._net)
             self._net = None
+
+
+def _address(array: NDArray[Any]) -> int:
+    """Where the values are; `array.ctypes.data` takes three times as long, as long as a small layer."""
+    if array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    return int(array.ctypes.data)
 
 
 def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

@@ -52,6 +52,8 @@ class Network:
     def __init__(self, program: Program, threads: int = 1) -> None:
         self.program = program
         self._engine: Engine = make_engine(program, threads)
+        channels, height, width = program.ops[0].source
+        self._inner = (height, width, channels)
 
     @property
     def engine(self) -> str:
@@ -119,17 +121,17 @@ class Network:
         shape = self.program.input_shape
         if x.dtype.kind not in "fiu":
             raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
-        if x.ndim != 1 + len(shape) or x.shape[1:] != shape or len(x) == 0:
+        if x.shape[1:] != shape or len(x) == 0:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}) with B at least 1, got {x.shape}")
-        with np.errstate(over="ignore"):
-            x = np.asarray(x, np.float32)
-        if not np.isfinite(x).all():
-            raise ValueError("x holds NaN or inf (or numbers beyond float32): clean the input first")
-        inner = {1: (1, 1, *shape), 2: (1, *shape[::-1]), 3: (*shape[1:], shape[0])}[len(shape)]
-        inner_x = np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(len(x), *inner)
-        outputs = self._engine.run(inner_x, first, count)
-        moved = np.moveaxis(outputs, -1, 2)  # (S, B, C, H, W)
-        return np.ascontiguousarray(moved).reshape(count, len(x), *self.program.output_shape)
+        if x.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                x = x.astype(np.float32)
+        if len(shape) > 1:
+            x = np.moveaxis(x, 1, -1)
+        outputs = self._engine.run(np.ascontiguousarray(x).reshape(len(x), *self._inner), first, count)
+        if len(self.program.output_shape) > 1:
+            outputs = np.ascontiguousarray(np.moveaxis(outputs, -1, 2))
+        return outputs.reshape(count, len(x), *self.program.output_shape)
 
 
 def load(source: str | Path | bytes, *, threads: int = 1) -> Network:

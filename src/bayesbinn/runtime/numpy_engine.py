@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine import NOT_FINITE
 from .program import MIN_STEP, Activation, Op, Program
 
 Floats = NDArray[np.float32]
@@ -25,7 +26,13 @@ class NumpyEngine:
         self.threads = threads
 
     def run(self, x: Floats, first: int, count: int) -> Floats:
-        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, H, W, C) → (count, B, H, W, C)."""
+        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, H, W, C) → (count, B, H, W, C).
+
+        Raises:
+            ValueError: if x is not finite.
+        """
+        if not np.isfinite(x).all():
+            raise ValueError(NOT_FINITE)
         return np.stack([self._network(x, sample) for sample in range(first, first + count)])
 
     def _network(self, x: Floats, sample: int) -> Floats:
