@@ -2,7 +2,7 @@
  *
  * A network is created once from a program (a list of int64 words, see program.h) and the bytes of its tensors, and then
  * run with one call and no allocation.  Everything the caller passes is checked; nothing is read beyond it.
- * Values are float32, channels last: (batch, height, width, channels).
+ * Inputs and outputs are float32, channels first: (batch, channels, height, width); inside, channels come last.
  */
 #ifndef BAYESBINN_H
 #define BAYESBINN_H
@@ -29,7 +29,7 @@ BBN_PUBLIC int bbn_isa_available(const char *name);
 BBN_PUBLIC bbn_net *bbn_create(const int64_t *program, int64_t num_words, const uint8_t *data, int64_t num_bytes,
                                const char *isa, int threads, char *error, int error_size);
 
-/* Run networks first ... first + count - 1 (0 is the mode) on `batch` inputs; `out` is (count, batch, H, W, C).
+/* Run networks first ... first + count - 1 (0 is the mode) on `batch` inputs; `out` is (count, batch, C, H, W).
  * Returns 0, 1 if the arguments are out of range, or 2 if x holds NaN or inf.  One call at a time for each network. */
 BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t count, float *out);
 

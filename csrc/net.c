@@ -90,7 +90,8 @@ static int allocate(bbn_net *net, const char **error) {
         status = bbn_layer_prepare(&net->layers[i], &net->program.ops[i], net->kernels, 1 + net->program.num_samples);
         if (!status) add_needs(net, &net->layers[i], &most);
     }
-    const int64_t each = values + most.tables + 2 * most.gathered + most.padding;
+    const int64_t ends = 4 * (bbn_size(net->program.input) + bbn_size(net->program.ops[n - 1].shape));
+    const int64_t each = values + ends + most.tables + 2 * most.gathered + most.padding;
     if (!status && (each > MAX_MEMORY || most.acc + most.pointers + most.levels > MAX_MEMORY))
         *error = "the network needs more than 16 GiB of working memory for one input", status = -1;
     if (status) return free(slot_size), -1;
@@ -102,6 +103,9 @@ static int allocate(bbn_net *net, const char **error) {
     net->tables = bbn_allocate(most.tables * net->tile);
     net->padding = bbn_allocate(most.padding * net->tile);
     net->zeros = bbn_allocate(8 * most.zeros);
+    const bbn_shape in = net->program.input, out = net->program.ops[n - 1].shape;
+    if (bbn_pixels(in) > 1 && !(net->entry = bbn_allocate(4 * bbn_size(in) * net->tile))) status = -1;
+    if (bbn_pixels(out) > 1 && !(net->leave = bbn_allocate(4 * bbn_size(out) * net->tile))) status = -1;
     for (int i = 0; i < 2; i++)
         if (!(net->gathered[i] = bbn_allocate(most.gathered * net->tile))) status = -1;
     const int threads = bbn_pool_threads(net->pool);
@@ -164,21 +168,28 @@ int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t 
         count > net->program.num_samples + 1 - first)
         return 1;
     const int64_t n = net->program.num_ops, in = bbn_size(net->program.input);
-    const int64_t each = bbn_size(net->program.ops[n - 1].shape);
+    const bbn_shape source = net->program.input, shape = net->program.ops[n - 1].shape;
+    const int64_t each = bbn_size(shape);
     if (!all_finite(x, batch * in)) return 2;
     for (int64_t begin = 0; begin < batch; begin += net->tile) {
         const int64_t tile = batch - begin < net->tile ? batch - begin : net->tile;
-        for (int64_t network = 0; network < count; network++)
+        for (int64_t b = 0; net->entry && b < tile; b++)
+            bbn_transpose(x + (begin + b) * in, source.channels, bbn_pixels(source), net->entry + b * in);
+        for (int64_t network = 0; network < count; network++) {
+            float *to = out + (network * batch + begin) * each;
             for (int64_t i = 0; i < n; i++) {
                 const bbn_layer *layer = &net->layers[i];
                 const float *inputs[2];
                 for (int j = 0; j < 2; j++) {
                     int64_t v = layer->op->inputs[j];
-                    inputs[j] = v ? net->slots[net->slot[v]] : x + begin * in;
+                    inputs[j] = v ? net->slots[net->slot[v]] : net->entry ? net->entry : x + begin * in;
                 }
-                float *to = i == n - 1 ? out + (network * batch + begin) * each : net->slots[net->slot[i + 1]];
-                bbn_run_op(net, layer, inputs[0], inputs[1], tile, first + network, to);
+                float *made = i < n - 1 ? net->slots[net->slot[i + 1]] : net->leave ? net->leave : to;
+                bbn_run_op(net, layer, inputs[0], inputs[1], tile, first + network, made);
             }
+            for (int64_t b = 0; net->leave && b < tile; b++)
+                bbn_transpose(net->leave + b * each, bbn_pixels(shape), shape.channels, to + b * each);
+        }
     }
     return 0;
 }
@@ -201,6 +212,8 @@ void bbn_free(bbn_net *net) {
     free(net->tables);
     free(net->padding);
     free(net->zeros);
+    free(net->entry);
+    free(net->leave);
     for (int i = 0; i < 2; i++) free(net->gathered[i]);
     free(net->scratch);
     free(net);

@@ -52,7 +52,8 @@ struct bbn_net {
     int *slot;       /* of each value: index into `slots`, -1 for the input and the output */
     float **slots;
     int64_t num_slots;
-    uint8_t *tables; /* look-up tables, bits, or levels of the operation in hand */
+    float *entry, *leave; /* input and output of the tile, channels last; NULL if they have but one pixel */
+    uint8_t *tables;      /* look-up tables, bits, or levels of the operation in hand */
     int8_t *gathered[2];
     uint8_t *padding; /* tables of a pixel outside the image, for each input of the tile */
     float *zeros;     /* a pixel of zeros */
@@ -64,6 +65,9 @@ int bbn_layer_prepare(bbn_layer *layer, const bbn_op *op, const bbn_kernels *ker
 void bbn_layer_free(bbn_layer *layer);
 void *bbn_allocate(int64_t bytes); /* zeroed, aligned to 64 bytes; NULL if out of memory */
 static inline int64_t bbn_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/* In run.c: `rows` and `columns` swapped. */
+void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out);
 
 /* In run.c: one operation on `batch` inputs. */
 void bbn_run_op(bbn_net *net, const bbn_layer *layer, const float *x, const float *y, int64_t batch, int64_t network,

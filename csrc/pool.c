@@ -7,12 +7,16 @@
 
 enum { SPINS = 4000 };
 
+/* `state` is twice the number of the job, plus 1 while it is open, in the upper half; in the lower half, how many workers
+ * are at it.  A worker joins only an open job; the caller closes it when no work is left to hand out, and waits only for
+ * those who joined: a worker that the system has not woken yet holds nobody up. */
 struct bbn_pool {
     int threads;
     pthread_t *workers;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    atomic_int job, busy, stop; /* job counts up; a worker that sees a new number helps */
+    atomic_ullong state;
+    atomic_int stop;
     atomic_llong next;
     bbn_task task;
     void *context;
@@ -41,28 +45,49 @@ static void help(bbn_pool *pool, int thread) {
     }
 }
 
+static uint32_t job_of(unsigned long long state) { return (uint32_t)(state >> 32); }
+
+/* an open job that the worker has not seen */
+static int fresh(bbn_pool *pool, uint32_t seen) {
+    uint32_t job = job_of(atomic_load(&pool->state));
+    return (job & 1) && job != seen;
+}
+
+/* the state joined, or 0 */
+static unsigned long long join(bbn_pool *pool) {
+    unsigned long long state = atomic_load(&pool->state);
+    while (job_of(state) & 1)
+        if (atomic_compare_exchange_weak(&pool->state, &state, state + 1)) return state;
+    return 0;
+}
+
 static void *work(void *argument) {
     seat own = *(seat *)argument;
     free(argument);
     bbn_pool *pool = own.pool;
-    int seen = 0;
+    uint32_t seen = 0; /* the last job this worker knows of */
     for (;;) {
-        for (int i = 0; i < SPINS && atomic_load(&pool->job) == seen; i++) pause_briefly();
-        if (atomic_load(&pool->job) == seen) {
+        for (int i = 0; i < SPINS && !fresh(pool, seen); i++) pause_briefly();
+        if (!fresh(pool, seen)) {
             pthread_mutex_lock(&pool->lock);
-            while (atomic_load(&pool->job) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+            while (!fresh(pool, seen) && !atomic_load(&pool->stop))
+                pthread_cond_wait(&pool->wake, &pool->lock);
             pthread_mutex_unlock(&pool->lock);
         }
-        seen = atomic_load(&pool->job);
         if (atomic_load(&pool->stop)) return NULL;
-        help(pool, own.thread);
-        atomic_fetch_sub(&pool->busy, 1);
+        unsigned long long joined = join(pool);
+        if (joined) {
+            seen = job_of(joined);
+            help(pool, own.thread);
+            atomic_fetch_sub(&pool->state, 1);
+        }
     }
 }
 
+/* to the next job, or to the end of this one; wakes whoever sleeps */
 static void announce(bbn_pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add(&pool->job, 1);
+    atomic_fetch_add(&pool->state, 1ull << 32);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -99,10 +124,10 @@ void bbn_pool_run(bbn_pool *pool, bbn_task task, void *context, int64_t count, i
     }
     pool->task = task, pool->context = context, pool->count = count, pool->grain = grain;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->busy, pool->threads - 1);
     announce(pool);
     help(pool, 0);
-    for (int i = 0; atomic_load(&pool->busy) > 0; i++)
+    atomic_fetch_add(&pool->state, 1ull << 32); /* closed */
+    for (int i = 0; (uint32_t)atomic_load(&pool->state) > 0; i++)
         if (i < SPINS)
             pause_briefly();
         else

@@ -4,6 +4,8 @@
 
 #include "net.h"
 
+/* multiply-accumulates and activations that take less time than waking a thread */
+enum { SMALL_PRODUCT = 1 << 22, SMALL_INPUT = 1 << 15 };
 enum { CHUNK_BYTES = 24 << 10 }; /* of tables, which stay in the first-level cache while all rows pass over them */
 
 /* step and zero of one input, and the clip limits that follow from them */
@@ -294,8 +296,9 @@ static void share_product(job *j) {
     const int threads = bbn_pool_threads(j->net->pool);
     const int64_t most = tile_pixels(j), total = j->batch * bbn_pixels(j->layer->op->shape);
     const int64_t tiles = (total + most - 1) / most, blocks = j->layer->rows / j->layer->block;
-    j->by_rows = threads > 1 && tiles < 4 * threads && blocks > 1;
-    if (!j->by_rows)
+    if (total * j->layer->rows * bbn_fan_in(j->layer->op) < SMALL_PRODUCT)
+        product(j, 0, tiles, 0);
+    else if (!(j->by_rows = threads > 1 && tiles < 4 * threads && blocks > 1))
         bbn_pool_run(j->net->pool, product, j, tiles, smaller(8, (tiles + 4 * threads - 1) / (4 * threads)));
     else
         for (j->tile_begin = 0; j->tile_begin < total; j->tile_begin += most)
@@ -379,7 +382,7 @@ static void each_pixel(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const bbn_op *op = j->layer->op;
     const bbn_kernels *k = j->net->kernels;
-    const int64_t channels = op->source.channels, pixels = bbn_pixels(op->source), at = begin * channels;
+    const int64_t channels = op->source.channels, at = begin * channels;
     const int64_t n = (end - begin) * channels;
     (void)thread;
     switch (op->kind) {
@@ -392,11 +395,24 @@ static void each_pixel(void *context, int64_t begin, int64_t end, int thread) {
     case BBN_SIGN:
         for (int64_t i = at; i < at + n; i++) j->out[i] = j->x[i] >= 0 ? 1.0f : -1.0f;
         break;
-    default: /* flatten */
-        for (int64_t i = begin; i < end; i++)
-            for (int64_t c = 0; c < channels; c++)
-                j->out[(i / pixels * channels + c) * pixels + i % pixels] = j->x[i * channels + c];
+    default: break;
     }
+}
+
+static void flatten(void *context, int64_t begin, int64_t end, int thread) {
+    job *j = context;
+    const bbn_shape from = j->layer->op->source;
+    (void)thread;
+    for (int64_t b = begin; b < end; b++)
+        bbn_transpose(j->x + b * bbn_size(from), bbn_pixels(from), from.channels, j->out + b * bbn_size(from));
+}
+
+void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out) {
+    enum { SIDE = 16 }; /* squares that stay in the cache */
+    for (int64_t r = 0; r < rows; r += SIDE)
+        for (int64_t c = 0; c < columns; c += SIDE)
+            for (int64_t i = r; i < smaller(r + SIDE, rows); i++)
+                for (int64_t k = c; k < smaller(c + SIDE, columns); k++) out[k * rows + i] = x[i * columns + k];
 }
 
 void bbn_run_op(bbn_net *net, const bbn_layer *layer, const float *x, const float *y, int64_t batch, int64_t network,
@@ -406,7 +422,7 @@ void bbn_run_op(bbn_net *net, const bbn_layer *layer, const float *x, const floa
     j.network = op->kind == BBN_BINARY ? network : 0;
     bbn_pool *pool = net->pool;
     const int64_t in = batch * bbn_pixels(op->source), to = batch * bbn_pixels(op->shape);
-    const int64_t grain = 1 + 4096 / op->source.channels; /* pixels that are worth waking a thread for */
+    const int64_t grain = 1 + SMALL_INPUT / op->source.channels;
     if (op->kind == BBN_BINARY && op->activation != BBN_BITS1) {
         bbn_pool_run(pool, measure, &j, batch, 1);
     } else {
@@ -435,6 +451,8 @@ void bbn_run_op(bbn_net *net, const bbn_layer *layer, const float *x, const floa
     case BBN_PLAIN:
         if (op->kind == BBN_MAX_POOL || op->kind == BBN_AVG_POOL)
             bbn_pool_run(pool, pool_pixels, &j, to, grain);
+        else if (op->kind == BBN_FLATTEN)
+            bbn_pool_run(pool, flatten, &j, batch, 1 + SMALL_INPUT / bbn_size(op->source));
         else
             bbn_pool_run(pool, each_pixel, &j, in, grain);
     }

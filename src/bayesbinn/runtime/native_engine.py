@@ -24,7 +24,7 @@ class NativeEngine:
         self.name = _native.chosen()
         self.program = program
         self.threads = threads
-        self._output = (program.ops[-1].shape[1], program.ops[-1].shape[2], program.ops[-1].shape[0])
+        self._output = program.output_shape
         self._run = library.bbn_run
         self._run.argtypes = (
             ctypes.c_void_p,
@@ -58,7 +58,7 @@ class NativeEngine:
             raise (MemoryError if message == "out of memory" else ValueError)(f"the network cannot be loaded: {message}")
 
     def run(self, x: NDArray[np.float32], first: int, count: int) -> NDArray[np.float32]:
-        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, H, W, C) → (count, B, H, W, C).
+        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, *input shape), contiguous → (count, B, *output shape).
 
         Raises:
             ValueError: if x is not finite, or there are no such networks.

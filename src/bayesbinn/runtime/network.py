@@ -52,8 +52,6 @@ class Network:
     def __init__(self, program: Program, threads: int = 1) -> None:
         self.program = program
         self._engine: Engine = make_engine(program, threads)
-        channels, height, width = program.ops[0].source
-        self._inner = (height, width, channels)
 
     @property
     def engine(self) -> str:
@@ -126,12 +124,7 @@ class Network:
         if x.dtype != np.float32:
             with np.errstate(over="ignore"):
                 x = x.astype(np.float32)
-        if len(shape) > 1:
-            x = np.moveaxis(x, 1, -1)
-        outputs = self._engine.run(np.ascontiguousarray(x).reshape(len(x), *self._inner), first, count)
-        if len(self.program.output_shape) > 1:
-            outputs = np.ascontiguousarray(np.moveaxis(outputs, -1, 2))
-        return outputs.reshape(count, len(x), *self.program.output_shape)
+        return self._engine.run(np.ascontiguousarray(x), first, count)
 
 
 def load(source: str | Path | bytes, *, threads: int = 1) -> Network:

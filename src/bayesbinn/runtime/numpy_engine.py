@@ -26,14 +26,16 @@ class NumpyEngine:
         self.threads = threads
 
     def run(self, x: Floats, first: int, count: int) -> Floats:
-        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, H, W, C) → (count, B, H, W, C).
+        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, *input shape) → (count, B, *output shape).
 
         Raises:
             ValueError: if x is not finite.
         """
         if not np.isfinite(x).all():
             raise ValueError(NOT_FINITE)
-        return np.stack([self._network(x, sample) for sample in range(first, first + count)])
+        inner = x.reshape(len(x), *self.program.ops[0].source).transpose(0, 2, 3, 1)  # channels last
+        outputs = [self._network(inner, sample).transpose(0, 3, 1, 2) for sample in range(first, first + count)]
+        return np.stack(outputs).reshape(count, len(x), *self.program.output_shape)
 
     def _network(self, x: Floats, sample: int) -> Floats:
         values = [x]
