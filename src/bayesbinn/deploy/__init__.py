@@ -1,6 +1,7 @@
 """Ship a trained network: pack its signs into a `.bbnn` file, and export it to other formats."""
 
 from ..runtime import FormatError as FormatError
+from ..runtime.program import Program as Program
 from .bench import bench as bench
 from .describe import Description as Description
 from .describe import describe as describe
@@ -11,6 +12,7 @@ from .export_onnx import to_qonnx as to_qonnx
 from .file import load_program as load_program
 from .file import pack as pack
 from .file import save as save
+from .file import write_atomically as write_atomically
 from .pack import pack_signs as pack_signs
 from .pack import reference as reference
 from .pack import unpack_signs as unpack_signs
