@@ -62,7 +62,11 @@ def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y:
             given = calibration if ranges == "calibrated" else None
             shape = tuple(x.shape[1:])
             raw = bb.deploy.pack(
-                net, num_samples=samples, activations=activations, calibration=given, input_shape=shape  # type: ignore[arg-type]
+                net,
+                num_samples=samples,
+                activations=activations,
+                calibration=given,
+                input_shape=shape,  # type: ignore[arg-type]
             )
             packed = bb.runtime.load(raw)
             probs = packed.predict(x.numpy())

@@ -111,7 +111,7 @@ def built(builders: dict[str, Callable[[], Run]]) -> dict[str, Run]:
     for name, build in builders.items():
         try:
             runs[name] = build()
-        except (ImportError, peers.Unavailable, OSError) as error:
+        except (ImportError, peers.UnavailableError, OSError) as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
     return runs
 

@@ -1,6 +1,6 @@
 """The rivals of `inference.py`: each function builds one layer and returns a call without arguments that runs it once.
 
-A rival that is not installed, or cannot do the layer, raises ImportError or Unavailable.
+A rival that is not installed, or cannot do the layer, raises ImportError or UnavailableError.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ Run = Callable[[], Any]
 Floats = NDArray[np.float32]
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This rival cannot run this layer here."""
 
 
@@ -76,7 +76,7 @@ def ort_bits(bits: int, lut: bool = False, block: int = 128) -> Callable[[Floats
         session = _session(model, threads, {"mlas.use_lut_gemm": "1"} if lut else None)
         found = session.run(None, {"x": x})[0]
         if not np.allclose(found, x @ weight.T, rtol=0.05, atol=0.05 * np.sqrt(inputs)):
-            raise Unavailable("its result is wrong")
+            raise UnavailableError("its result is wrong")
         return lambda: session.run(None, {"x": x})
 
     return build
@@ -223,5 +223,5 @@ def ggml_linear(x: Floats, weight: Floats, threads: int) -> Run:
     run()
     lib.ggml_backend_tensor_get(y, out.ctypes.data, 0, out.nbytes)
     if not np.allclose(out, x @ weight.T, rtol=0.05, atol=0.05 * np.sqrt(inputs)):
-        raise Unavailable("its result is wrong")
+        raise UnavailableError("its result is wrong")
     return run

@@ -21,14 +21,18 @@ def test_import_is_light() -> None:
         "import time, sys, numpy; t = time.perf_counter(); import bayesbinn.runtime; t = time.perf_counter() - t;"
         "assert 'torch' not in sys.modules; print(t)"
     )
-    seconds = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in "123"]
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in "123"
+    ]
     assert min(seconds) < 0.2
 
 
 def test_lazy_names_match_what_type_checkers_see() -> None:
     tree = ast.parse(Path(bb.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {(node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    seen = {
+        (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     modules = {name for module, name in seen if module is None}
     assert modules == set(bb._MODULES)
     assert {(m, n) for m, n in seen if m} == {(m, n) for m, names in bb._NAMES.items() for n in names}

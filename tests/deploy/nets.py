@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn import _native, bernoulli
+import itertools
 
 ENGINES = [*_native.instruction_sets(), "numpy"]
 SIZES = [1, 3, 7, 33, 63, 97]
@@ -65,7 +66,8 @@ def trained(net: nn.Module, **kwargs: object) -> nn.Module:
     """`net` made binary, with batch norm statistics that are not 0 and 1."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 20)
             if module.affine:
@@ -77,7 +79,7 @@ def trained(net: nn.Module, **kwargs: object) -> nn.Module:
 def mlp(sizes: tuple[int, ...] = (20, 33, 17, 5)) -> nn.Module:
     """[dropout, linear, batch norm, ReLU] with a scale at the end."""
     layers: list[nn.Module] = []
-    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (before, after) in enumerate(itertools.pairwise(sizes)):
         layers += [nn.Dropout(0.2), nn.Linear(before, after, bias=False), nn.BatchNorm1d(after, affine=False)]
         layers += [nn.ReLU()] if i + 2 < len(sizes) else [Scale()]
     return trained(nn.Sequential(*layers))

@@ -11,7 +11,6 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn.runtime import load
-
 from tests.deploy.nets import ENGINES, SIZES, Sign, mlp, resnet, trained
 
 Engine = Callable[[str], None]
@@ -41,7 +40,11 @@ def test_whole_networks(engine: str, activations: str, calibrated: bool) -> None
         x = torch.randn(3, *shape)
         calibration = x if calibrated else None
         raw = bb.deploy.pack(
-            net, num_samples=2, activations=activations, calibration=calibration, input_shape=shape  # type: ignore[arg-type]
+            net,
+            num_samples=2,
+            activations=activations,
+            calibration=calibration,
+            input_shape=shape,  # type: ignore[arg-type]
         )
         check(raw, 2 * x, engine, threads=2)
 
@@ -131,7 +134,9 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor, str]:
 @given(convolutions())
 def test_random_convolutions(case: tuple[nn.Module, torch.Tensor, str]) -> None:
     net, x, kind = case
-    raw = bb.deploy.pack(net, input_shape=x.shape[1:], num_samples=1, activations="int16" if kind == "int16" else "int8")
+    raw = bb.deploy.pack(
+        net, input_shape=x.shape[1:], num_samples=1, activations="int16" if kind == "int16" else "int8"
+    )
     for name in ENGINES:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BAYESBINN_ISA", name)

@@ -50,7 +50,9 @@ def test_c_is_bit_exact(case: str, activations: str, tmp_path: Path) -> None:
         assert np.array_equal(expected, found)
 
 
-@pytest.mark.parametrize(("target", "emulator"), [("aarch64-linux-gnu", "qemu-aarch64"), ("arm-linux-gnueabihf", "qemu-arm")])
+@pytest.mark.parametrize(
+    ("target", "emulator"), [("aarch64-linux-gnu", "qemu-aarch64"), ("arm-linux-gnueabihf", "qemu-arm")]
+)
 def test_c_runs_on_arm(target: str, emulator: str, tmp_path: Path) -> None:
     compiler, qemu = shutil.which(f"{target}-gcc"), shutil.which(emulator)
     if compiler is None or qemu is None:
@@ -59,8 +61,8 @@ def test_c_runs_on_arm(target: str, emulator: str, tmp_path: Path) -> None:
     save_c(program, tmp_path)
     (tmp_path / "main.c").write_text(
         '#include <stdio.h>\n#include "net.h"\nint main(void) {\n    static float x[NET_INPUTS], y[NET_OUTPUTS];\n'
-        "    while (fread(x, sizeof x, 1, stdin) == 1) {\n        net_run(x, y);\n        fwrite(y, sizeof y, 1, stdout);\n"
-        "    }\n    return 0;\n}\n"
+        "    while (fread(x, sizeof x, 1, stdin) == 1) {\n        net_run(x, y);\n"
+        "        fwrite(y, sizeof y, 1, stdout);\n    }\n    return 0;\n}\n"
     )
     sources = [str(tmp_path / name) for name in ("net.c", "main.c")]
     subprocess.run([compiler, *WARNINGS, "-static", *sources, "-o", str(tmp_path / "net")], check=True)

@@ -25,7 +25,9 @@ def golden_network() -> nn.Module:
     """A fixed network, with no randomness at all."""
     net = bb.binarize_(nn.Sequential(nn.Linear(5, 3), nn.ReLU(), Sign(), nn.Linear(3, 2)))
     for i, layer in enumerate((net[0], net[3])):
-        layer.natural.data.copy_(torch.arange(layer.natural.numel()).reshape(layer.natural.shape).add(i).mul(37) % 7 - 3)
+        layer.natural.data.copy_(
+            torch.arange(layer.natural.numel()).reshape(layer.natural.shape).add(i).mul(37) % 7 - 3
+        )
         layer.bias.data.copy_(torch.arange(len(layer.bias)) / 4)
     return net.eval()
 

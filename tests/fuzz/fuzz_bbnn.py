@@ -38,7 +38,9 @@ def restart_with_sanitizers(arguments: list[str]) -> int:
         subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["cmake", "--build", folder, "-j2"], check=True, stdout=subprocess.DEVNULL)
         found = [
-            subprocess.run(["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+            subprocess.run(
+                ["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True
+            ).stdout.strip()
             for name in ("libasan.so", "libubsan.so")
         ]
         environment = os.environ | {
@@ -148,9 +150,13 @@ def fuzz(files: int, seed: int) -> Counter[str]:
         words = words.copy()
         for _ in range(random_.choice([1, 1, 2, 4])):
             at = random_.randrange(len(words))
-            words[at] = random_.choice([random_.choice(NUMBERS), int(words[at]) + random_.choice([-1, 1, 8])]) % (1 << 63)
+            words[at] = random_.choice([random_.choice(NUMBERS), int(words[at]) + random_.choice([-1, 1, 8])]) % (
+                1 << 63
+            )
         length = random_.choice([len(words)] * 9 + [random_.randrange(len(words))])
-        data = data[: random_.choice([len(data)] * 9 + [random_.randrange(len(data))])].copy()  # exact, so that ASan sees
+        data = data[
+            : random_.choice([len(data)] * 9 + [random_.randrange(len(data))])
+        ].copy()  # exact, so that ASan sees
         error = ctypes.create_string_buffer(ERROR_BYTES)
         net = library.bbn_create(
             ctypes.c_void_p(words.ctypes.data), ctypes.c_int64(length), ctypes.c_void_p(data.ctypes.data),

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from .. import deploy
-from .export import packed
+from .export import packed_bytes, read_program
 from .tables import table
 
 
@@ -19,7 +19,8 @@ from .tables import table
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def bench(run: Path, threads: int, batch_sizes: tuple[int, ...], samples: int, rounds: int, as_json: bool) -> None:
     """Latency and throughput of a RUN or .bbnn file here, beside torch, onnxruntime and openvino, interleaved."""
-    results = deploy.bench(packed(run, samples), batch_sizes=batch_sizes, threads=threads, rounds=rounds)
+    program = read_program(run, packed_bytes(run, samples))
+    results = deploy.bench(program, batch_sizes=batch_sizes, threads=threads, rounds=rounds)
     if as_json:
         click.echo(json.dumps(results, indent=2))
         return

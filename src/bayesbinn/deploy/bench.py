@@ -20,7 +20,12 @@ Call = Callable[[], Any]
 
 
 def bench(
-    program: Program, *, batch_sizes: tuple[int, ...] = (1, 64), threads: int = 1, rounds: int = 15, seconds: float = 0.05
+    program: Program,
+    *,
+    batch_sizes: tuple[int, ...] = (1, 64),
+    threads: int = 1,
+    rounds: int = 15,
+    seconds: float = 0.05,
 ) -> list[dict[str, Any]]:
     """Median latency of the packed network and of its rivals, which take turns in shuffled order.
 

@@ -1,4 +1,4 @@
-"""What a `.bbnn` file holds: per operation its shapes, bits, bytes and multiply-accumulates; they add up to the file."""
+"""What a `.bbnn` file holds: shapes, bits, bytes and multiply-accumulates of each operation; they add up to the file."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Description:
     float_bytes: int
 
     def __str__(self) -> str:
-        cells = [("layer", "operation", "output", "weights", "bytes", "MACs")]
+        cells: list[tuple[str, ...]] = [("layer", "operation", "output", "weights", "bytes", "MACs")]
         for row in [*self.rows, self.total]:
             numbers = (f"{n:,}" if n else "-" for n in (row.num_weights, row.num_bytes, row.num_macs))
             cells.append((row.name, row.kind, "×".join(map(str, row.shape)), *numbers))

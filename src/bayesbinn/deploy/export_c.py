@@ -1,4 +1,4 @@
-"""A packed network as one folder of C99: its bits as constants, no heap, no library, the runtime's results bit for bit."""
+"""A packed network as a folder of C99: bits as constants, no heap, no library, the runtime's results bit for bit."""
 
 import math
 import re
@@ -11,7 +11,14 @@ from ..runtime.program import Op, Program
 from .file import write_atomically
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
-CALLS = {"max_pool": "max_pool", "avg_pool": "avg_pool", "add": "add", "affine": "affine", "clamp": "clamp", "sign": "sign"}
+CALLS = {
+    "max_pool": "max_pool",
+    "avg_pool": "avg_pool",
+    "add": "add",
+    "affine": "affine",
+    "clamp": "clamp",
+    "sign": "sign",
+}
 
 
 def to_c(program: Program, name: str = "net") -> dict[str, str]:
@@ -110,8 +117,8 @@ def _call(index: int, op: Op, sources: list[str], to: str, constants: list[str])
 
 def _array(name: str, values: NDArray[np.generic]) -> str:
     flat = values.reshape(-1)
-    kind, texts = ("unsigned char", map(str, flat)) if flat.dtype == np.uint8 else ("float", map(_number, flat))
-    words = list(texts)
+    kind, text = ("unsigned char", str) if flat.dtype == np.uint8 else ("float", _number)
+    words = [text(value) for value in flat.tolist()]
     rows = [", ".join(words[i : i + 16]) for i in range(0, len(words), 16)]
     return f"static const {kind} {name}[] = {{\n    " + ",\n    ".join(rows) + "};\n"
 

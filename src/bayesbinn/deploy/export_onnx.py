@@ -69,10 +69,10 @@ class _Graph:
         raw: bytes = model.SerializeToString()
         return raw
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
+    def constant(self, name: str, value: NDArray[Any] | np.float32) -> str:
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def node(self, kind: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
@@ -137,12 +137,16 @@ class _Graph:
             weight = self.weight(prefix, bits)
         if op.rank == 1:
             return self.node("MatMul", [x, self.node("Transpose", [weight], perm=[1, 0])])
-        return self.node("Conv", [x, weight], dilations=_sizes(op.dilation, op.rank), group=op.groups, **_window(op, op.rank))
+        return self.node(
+            "Conv", [x, weight], dilations=_sizes(op.dilation, op.rank), group=op.groups, **_window(op, op.rank)
+        )
 
     def weight(self, prefix: str, bits: NDArray[np.int8]) -> str:
         if self.qonnx:
             values = self.constant(f"{prefix}.weight", bits.astype(np.float32))
-            return self.node("BipolarQuant", [values, self.constant(f"{prefix}.scale_of_weight", np.float32(1))], CUSTOM)
+            return self.node(
+                "BipolarQuant", [values, self.constant(f"{prefix}.scale_of_weight", np.float32(1))], CUSTOM
+            )
         values = self.constant(f"{prefix}.weight", bits)
         return self.node("DequantizeLinear", [values, self.constant(f"{prefix}.scale_of_weight", np.float32(1))])
 
@@ -161,7 +165,8 @@ class _Graph:
         return self.node("MatMulNBits", [x, *constants], "com.microsoft", **settings)
 
     def affine(self, prefix: str, op: Op, x: str) -> str:
-        assert op.scale is not None and op.shift is not None
+        assert op.scale is not None
+        assert op.shift is not None
         spread = (1, -1) + (1,) * (op.rank - 1)
         scale = self.constant(f"{prefix}.scale", op.scale.astype(np.float32).reshape(spread))
         shift = self.constant(f"{prefix}.shift", op.shift.astype(np.float32).reshape(spread))

@@ -225,5 +225,3 @@ def _activation(kind: str, limits: tuple[float, float] | None) -> dict[str, Any]
     top = LEVELS[kind]
     step = float(np.float32(max((high - low) / (2 * top), MIN_STEP * 1.001)))
     return {"type": kind, "step": step, "zero": round(min(max(-low / step, 0), 2 * top)) - top}
-
-

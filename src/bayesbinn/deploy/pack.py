@@ -99,7 +99,8 @@ def quantize(x: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _binary(op: Op, x: Tensor, sample: int) -> Tensor:
-    assert op.activation is not None and op.bits is not None
+    assert op.activation is not None
+    assert op.bits is not None
     weight = unpack_signs(op.bits[sample], op.weight_shape)
     if op.activation.kind == "sign":
         meaning, step = torch.where(x >= 0, 1, -1), torch.ones(())
@@ -111,7 +112,7 @@ def _binary(op: Op, x: Tensor, sample: int) -> Tensor:
     for i, j, patch in _windows(op, meaning, 0):
         for output in range(op.shape[0]):
             group = output // per_group
-            members = patch.unflatten(1, (op.groups, -1))[:, group]
+            members = patch.reshape(len(patch), op.groups, -1, *patch.shape[2:])[:, group]
             total[:, output] += (members * weight[output, :, i, j].reshape(1, -1, 1, 1)).sum(1)
     return total.float() * (step * _channels(op.scale)) + _channels(op.shift)
 

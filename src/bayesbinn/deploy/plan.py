@@ -17,7 +17,6 @@ from torch import Tensor, fx, nn
 from .. import bernoulli
 from ..nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear
 
-
 # operations with a scale and shift per channel, into which batch norm and the like are folded
 FOLDING = ("binary_linear", "binary_conv", "real_linear", "real_conv", "affine")
 
@@ -60,7 +59,7 @@ class Capture:
 
 class _Tracer(fx.Tracer):
     def __init__(self) -> None:
-        super().__init__(autowrap_modules=(math, bernoulli), autowrap_functions=(bernoulli.sign,))
+        super().__init__((math, bernoulli), (bernoulli.sign,))  # type: ignore[arg-type]
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, BinaryLayer) or type(module) in MODULES or super().is_leaf_module(module, name)
@@ -99,7 +98,7 @@ def _guess_input_shape(graph: fx.Graph, modules: dict[str, nn.Module]) -> tuple[
     for node in graph.nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, (BinaryLinear, nn.Linear)):
-            return (int(module.in_features),)
+            return (int(module.in_features),)  # type: ignore[arg-type]
         if isinstance(module, (nn.Conv1d, nn.Conv2d, BinaryConv1d, BinaryConv2d)):
             break
     raise ValueError("the input shape is not known: give calibration data, or input_shape=(C, H, W)")
@@ -188,7 +187,8 @@ class _Builder:
         scale, shift = (t.detach().cpu().double().reshape(-1).expand(channels) for t in (scale, shift))
         step = self.last(index, *FOLDING)
         if step is not None and "clamp" not in step.entry:
-            assert step.scale is not None and step.shift is not None
+            assert step.scale is not None
+            assert step.shift is not None
             step.scale, step.shift = step.scale * scale, step.shift * scale + shift
             self.values[node] = (index, shape)
         else:
@@ -224,7 +224,9 @@ def _layer(build: _Builder, node: fx.Node, module: Any) -> None:
     weight = module.natural if binary else module.weight
     if linear:
         if len(shape) != 1 or shape[0] != module.in_features:
-            raise UnsupportedError(f"layer {name!r} gets shape {shape}, needs ({module.in_features},): flatten before it")
+            raise UnsupportedError(
+                f"layer {name!r} gets shape {shape}, needs ({module.in_features},): flatten before it"
+            )
         entry["features"] = int(module.out_features)
         output: tuple[int, ...] = (int(module.out_features),)
     else:
@@ -319,8 +321,8 @@ def _adaptive_pool(kind: str) -> "Handler":
     def handle(build: _Builder, node: fx.Node, module: Any) -> None:
         index, shape = build.source(node)
         wanted = module.output_size if module is not None else _argument(node, 1, "output_size", None)
-        sizes = [wanted] * (len(shape) - 1) if wanted is None or isinstance(wanted, int) else list(wanted)
-        sizes = [n if size is None else size for n, size in zip(shape[1:], sizes, strict=True)]
+        each = [wanted] * (len(shape) - 1) if wanted is None or isinstance(wanted, int) else list(wanted)
+        sizes = [n if size is None else int(size) for n, size in zip(shape[1:], each, strict=True)]
         if any(n % size for n, size in zip(shape[1:], sizes, strict=True)):
             raise UnsupportedError(f"{node.name!r}: adaptive pooling of {shape[1:]} to {sizes}, not a whole ratio")
         kernel = [n // size for n, size in zip(shape[1:], sizes, strict=True)]
@@ -427,7 +429,9 @@ def _constant(build: _Builder, node: fx.Node, argument: Any, rank: int) -> Tenso
     constant = torch.as_tensor(found).detach().cpu().double()
     sizes = [1] * (rank - constant.ndim) + list(constant.shape)
     if constant.numel() != 1 and math.prod(sizes[-rank + 1 :] if rank > 1 else [1]) != 1:
-        raise UnsupportedError(f"{node.name!r}: a constant of shape {tuple(constant.shape)}, not one number per channel")
+        raise UnsupportedError(
+            f"{node.name!r}: a constant of shape {tuple(constant.shape)}, not one number per channel"
+        )
     return constant.reshape(-1)
 
 

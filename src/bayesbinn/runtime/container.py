@@ -49,7 +49,9 @@ def read(source: str | Path | bytes) -> Container:
     plan_text = metadata[PLAN].encode("utf-8", "surrogatepass")
     found = checksum(plan_text, data)
     if metadata.get(CHECKSUM) != found:
-        raise FormatError(f"checksum is {found}, the file says {metadata.get(CHECKSUM)!r}: it is damaged, copy it again")
+        raise FormatError(
+            f"checksum is {found}, the file says {metadata.get(CHECKSUM)!r}: it is damaged, copy it again"
+        )
     plan = decode_json(plan_text, "plan")
     version = plan.get("version")
     if version != FORMAT_VERSION or isinstance(version, bool):
@@ -119,7 +121,9 @@ def _tensors(header: dict[str, Any], data: memoryview) -> dict[str, NDArray[Any]
         kind = np.dtype(DTYPES[dtype]).newbyteorder("<")
         need = math.prod(shape) * kind.itemsize
         if not (is_int(start, 0, len(data)) and is_int(stop, start, len(data))) or start != end or stop - start != need:
-            raise FormatError(f"tensor {name!r} claims bytes {start}-{stop} of {len(data)}, expected {end}-{end + need}")
+            raise FormatError(
+                f"tensor {name!r} claims bytes {start}-{stop} of {len(data)}, expected {end}-{end + need}"
+            )
         tensors[name] = np.frombuffer(data[start:stop], dtype=kind).reshape(shape)
         end = stop
     if end != len(data):

@@ -55,10 +55,14 @@ class NativeEngine:
         )
         if not self._net:
             message = error.value.decode()
-            raise (MemoryError if message == "out of memory" else ValueError)(f"the network cannot be loaded: {message}")
+            raise (MemoryError if message == "out of memory" else ValueError)(
+                f"the network cannot be loaded: {message}"
+            )
 
     def run(self, x: NDArray[np.float32], first: int, count: int) -> NDArray[np.float32]:
-        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, *input shape), contiguous → (count, B, *output shape).
+        """Outputs of `count` networks from `first` on (0 is the mode): x (B, *input shape) → (count, B, *output shape).
+
+        x must be contiguous.
 
         Raises:
             ValueError: if x is not finite, or there are no such networks.
@@ -68,7 +72,9 @@ class NativeEngine:
         if status == 2:
             raise ValueError(NOT_FINITE)
         if status:
-            raise ValueError(f"no networks {first} to {first + count - 1}, the file holds 0 to {self.program.num_samples}")
+            raise ValueError(
+                f"no networks {first} to {first + count - 1}: the file holds 0 to {self.program.num_samples}"
+            )
         return out
 
     def __del__(self) -> None:
@@ -80,7 +86,7 @@ class NativeEngine:
 def _address(array: NDArray[Any]) -> int:
     """Where the values are; `array.ctypes.data` takes three times as long, as long as a small layer."""
     if array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     return int(array.ctypes.data)
 
 

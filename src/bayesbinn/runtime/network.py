@@ -66,7 +66,8 @@ class Network:
         """Output of one network: x (B, *input shape) float32 → (B, ...).  Sample 0 is the mode, 1 … S the samples.
 
         Raises:
-            TypeError: if x is not an array of real numbers; ValueError: for a wrong shape, NaN or inf, or no such sample.
+            TypeError: if x is not an array of real numbers.
+            ValueError: for a wrong shape, NaN or inf, or no such sample.
         """
         if not 0 <= sample <= self.num_samples:
             raise ValueError(f"sample must be 0 (the mode) to {self.num_samples}, got {sample}")
@@ -90,7 +91,9 @@ class Network:
         """Class probabilities, entropy and mutual information; arguments as `predict`."""
         count = self.num_samples if num_samples is None else num_samples
         if len(self.program.output_shape) != 1:
-            raise ValueError(f"predict needs an output of shape (B, C), this network's is (B, *{self.program.output_shape})")
+            raise ValueError(
+                f"predict needs an output of shape (B, C), this network's is (B, *{self.program.output_shape})"
+            )
         logits = (self.run(x)[None] if count == 0 else self.run_samples(x, count)).astype(np.float64)
         log_probs = logits - logits.max(-1, keepdims=True)
         log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))

@@ -26,7 +26,7 @@ class NumpyEngine:
         self.threads = threads
 
     def run(self, x: Floats, first: int, count: int) -> Floats:
-        """Outputs of networks first … first + count − 1 (0 is the mode): x (B, *input shape) → (count, B, *output shape).
+        """Outputs of `count` networks from `first` on (0 is the mode): x (B, *input shape) → (count, B, *output shape).
 
         Raises:
             ValueError: if x is not finite.
@@ -52,7 +52,8 @@ def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:
         case "binary":
             return clamp(binary(op, x, sample), op)
         case "real":
-            assert op.scale is not None and op.shift is not None
+            assert op.scale is not None
+            assert op.shift is not None
             return clamp(real(op, x) * op.scale + op.shift, op)
         case "max_pool":
             return pool(op, x, -math.inf, np.maximum)
@@ -61,7 +62,8 @@ def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:
         case "add":
             return clamp(x + inputs[1], op)
         case "affine":
-            assert op.scale is not None and op.shift is not None
+            assert op.scale is not None
+            assert op.shift is not None
             return clamp(x * op.scale + op.shift, op)
         case "clamp":
             return clamp(x, op)
@@ -82,8 +84,8 @@ def clamp(x: Floats, op: Op) -> Floats:
 def quantize(x: Floats, activation: Activation) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32]]:
     """Levels q of x (B, ...) and, per input, step s and zero z:  x ≈ s (q − z),  |q| ≤ Q.
 
-        s = (max(x, 0) − min(x, 0)) / 2Q,  z = round(−min(x, 0) / s) − Q        (or fixed, from calibration)
-        q = round(clip(x / s, −Q − z, Q − z)) + z                                (ties to even)
+    s = (max(x, 0) − min(x, 0)) / 2Q,  z = round(−min(x, 0) / s) − Q        (or fixed, from calibration)
+    q = round(clip(x / s, −Q − z, Q − z)) + z                                (ties to even)
     """
     top = activation.levels
     if activation.step is not None:
@@ -114,7 +116,9 @@ def signs(op: Op, sample: int) -> NDArray[np.int8]:
 
 def binary(op: Op, x: Floats, sample: int) -> Floats:
     """scale · s · Σ w (q − z) + shift for int8 and int16, scale · Σ w sign(x) + shift for signs; padding counts 0."""
-    assert op.activation is not None and op.scale is not None and op.shift is not None
+    assert op.activation is not None
+    assert op.scale is not None
+    assert op.shift is not None
     weight = signs(op, sample)
     if op.activation.kind == "sign":
         levels, step = np.where(x >= 0, 1, -1).astype(np.int32), np.ones(len(x), np.float32)
@@ -133,9 +137,10 @@ def binary(op: Op, x: Floats, sample: int) -> Floats:
 def grouped(patch: NDArray[np.floating], weight: NDArray[np.floating], groups: int) -> NDArray[np.floating]:
     """patch (..., I) times weight (O, I/groups), group by group → (..., O)."""
     if groups == 1:
-        return patch @ weight.T
+        product: NDArray[np.floating] = patch @ weight.T
+        return product
     split = patch.reshape(*patch.shape[:-1], groups, -1)
-    out = np.einsum("...gi,goi->...go", split, weight.reshape(groups, -1, weight.shape[1]))
+    out: NDArray[np.floating] = np.einsum("...gi,goi->...go", split, weight.reshape(groups, -1, weight.shape[1]))
     return out.reshape(*patch.shape[:-1], -1)
 
 

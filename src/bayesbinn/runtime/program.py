@@ -131,7 +131,7 @@ def check(container: Container) -> Program:
     if not (isinstance(entries, list) and 1 <= len(entries) <= MAX_OPS):
         raise FormatError(f"a plan needs 1 to {MAX_OPS} operations")
     reader = _Reader(container.tensors, int(samples or 0))
-    inner: Shape = {1: (*shape, 1, 1), 2: (shape[0], 1, shape[-1]), 3: tuple(shape)}[len(shape)]  # type: ignore[assignment]
+    inner: Shape = {1: (*shape, 1, 1), 2: (shape[0], 1, shape[-1]), 3: tuple(shape)}[len(shape)]
     _check_size(inner, "input")
     values: list[tuple[Shape, int]] = [(inner, len(shape))]
     ops: list[Op] = []
@@ -279,7 +279,7 @@ class _Reader:
         shape = (channels, source[0] // fields.get("groups", 1), *kernel)
         fields |= {"kind": "binary" if binary else "real"} | self.scale_shift(entry, channels)
         if not binary:
-            stored = (*shape[:2], *(entry["kernel"] if "kernel" in entry else ()))  # as in torch
+            stored = (*shape[:2], *(entry.get("kernel", ())))  # as in torch
             return fields | {"weight": self.tensor(entry, "weight", np.float32, stored).reshape(shape)}
         fields["activation"] = self.activation(entry, math.prod(shape[1:]))
         size = math.prod(shape)
