@@ -1,12 +1,13 @@
 """Small networks of every kind that a file can hold."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn import _native, bernoulli
-import itertools
 
 ENGINES = [*_native.instruction_sets(), "numpy"]
 SIZES = [1, 3, 7, 33, 63, 97]

@@ -1,4 +1,4 @@
-"""What a `.bbnn` file holds: shapes, bits, bytes and multiply-accumulates of each operation; they add up to the file."""
+"""What a `.bbnn` file holds: shapes, bits, bytes and multiply-accumulates per operation; they add up to its size."""
 
 from dataclasses import dataclass
 
