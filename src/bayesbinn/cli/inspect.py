@@ -17,7 +17,15 @@ from .tables import table
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def inspect(run: Path, as_json: bool) -> None:
-    """Layers of a RUN, their bits, and how decided the posterior is."""
+    """Layers of a RUN, their bits, and how decided the posterior is; or what a .bbnn file holds."""
+    if run.is_file():
+        from ..deploy import describe
+        from .export import packed_bytes, read_program
+
+        description_of_file = describe(read_program(run, packed_bytes(run)))
+        as_dict = dataclasses.asdict(description_of_file)
+        click.echo(json.dumps(as_dict, indent=2) if as_json else str(description_of_file))
+        return
     net, config, description = load_run(run)
     binary = dict(binary_layers(net))
     num_binary = sum(layer.natural.numel() for layer in binary.values())

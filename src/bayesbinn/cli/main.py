@@ -13,8 +13,10 @@ COMMANDS = {
     "train": "Train a network into a run folder.",
     "evaluate": "Accuracy, NLL and calibration of a run, for the mode and the mean.",
     "predict": "Classes and their uncertainty for files of inputs.",
-    "inspect": "Layers, bits and posterior of a run.",
     "continual": "Learn task after task without forgetting.",
+    "inspect": "Layers, bits and posterior of a run, or of a .bbnn file.",
+    "export": "Write a run as bits: .bbnn, C, ONNX or QONNX.",
+    "bench": "Latency of a run or .bbnn file here, beside other engines.",
     "reproduce": "Run a recipe of experiments/ and store its results.",
 }
 

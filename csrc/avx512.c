@@ -1,0 +1,177 @@
+/* AVX-512 with VBMI, BITALG, VPOPCNTDQ and VNNI (Intel Ice Lake, AMD Zen 4, and later). */
+#include <immintrin.h>
+
+#include "elementwise.h"
+
+enum { ROWS = 64, PIXELS = 2, XOR_ROWS = 16, XOR_PIXELS = 4 };
+
+/* row 16 v + q of a block is in byte 4 q + (0, 2, 1, 3)[v]: widening by masks and shifts then leaves rows in order */
+#define QUADS(j) \
+    j, j + 4, j + 8, j + 12, j + 16, j + 20, j + 24, j + 28, j + 32, j + 36, j + 40, j + 44, j + 48, j + 52, j + 56, j + 60
+static const uint8_t lanes[ROWS] = {QUADS(0), QUADS(2), QUADS(1), QUADS(3)};
+
+static int available(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vpopcntdq");
+}
+
+/* The 32 lanes of 16 bits have index bits 0-2 and 4-5; bit 3 tells the two halves apart, which packing interleaves. */
+static void lut_tables(const int8_t *levels, int64_t units, uint8_t *tables) {
+#define EIGHT(m, k) m(0, k), m(1, k), m(2, k), m(3, k), m(4, k), m(5, k), m(6, k), m(7, k)
+#define B01(e, k) 2 * ((e) & 1), 2 * ((e) >> 1 & 1)
+#define B23(e, k) 2 * ((e) >> 2 & 1), 0
+#define B45(e, k) 2 * ((k) & 1), 2 * ((k) >> 1 & 1)
+#define ALL(m) EIGHT(m, 0), EIGHT(m, 1), EIGHT(m, 2), EIGHT(m, 3)
+    static const uint8_t twice[3][64] = {{ALL(B01)}, {ALL(B23)}, {ALL(B45)}};
+    const __m512i t0 = _mm512_loadu_si512(twice[0]), t1 = _mm512_loadu_si512(twice[1]);
+    const __m512i t2 = _mm512_loadu_si512(twice[2]), mask = _mm512_set1_epi16(31);
+    for (int64_t i = 0; i < units; i++, levels += 6, tables += 128) {
+        int16_t two[3];
+        memcpy(two, levels, 6);
+        int all = levels[0] + levels[1] + levels[2] + levels[3] + levels[4] + levels[5];
+        /* twice the sum of those with bit 1, minus the sum of all */
+        __m512i s0 = _mm512_add_epi16(_mm512_maddubs_epi16(t0, _mm512_set1_epi16(two[0])),
+                                      _mm512_maddubs_epi16(t1, _mm512_set1_epi16(two[1])));
+        s0 = _mm512_add_epi16(s0, _mm512_maddubs_epi16(t2, _mm512_set1_epi16(two[2])));
+        s0 = _mm512_add_epi16(s0, _mm512_set1_epi16((int16_t)(768 - all)));
+        __m512i s1 = _mm512_add_epi16(s0, _mm512_set1_epi16((int16_t)(2 * levels[3])));
+        __m512i low = _mm512_packus_epi16(_mm512_and_si512(s0, mask), _mm512_and_si512(s1, mask));
+        __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(s0, 5), _mm512_srli_epi16(s1, 5));
+        _mm512_storeu_si512(tables, low);
+        _mm512_storeu_si512(tables + 64, high);
+    }
+}
+
+/* t >> 5 is at most 48: five of them fit in a byte */
+static inline __attribute__((always_inline)) void lut_pixels(const uint8_t *weights, int64_t weight_stride,
+                                                             const uint8_t *const *tables, int64_t offset,
+                                                             const int pixels, int64_t segments, int64_t units,
+                                                             int32_t *acc, int64_t stride) {
+    const __m512i bytes = _mm512_set1_epi16(255);
+    __m512i even[2][PIXELS], odd[2][PIXELS]; /* 16-bit sums of the low and high parts, of even and odd lanes */
+#pragma GCC unroll 2
+    for (int p = 0; p < pixels; p++)
+        even[0][p] = even[1][p] = odd[0][p] = odd[1][p] = _mm512_setzero_si512();
+    for (int64_t s = 0; s < segments; s++) {
+        const uint8_t *w = weights + s * weight_stride;
+        const uint8_t *table[PIXELS];
+#pragma GCC unroll 2
+        for (int p = 0; p < pixels; p++) table[p] = tables[p * segments + s] + offset;
+        for (int64_t begin = 0; begin < units; begin += 5) {
+            __m512i sum[2][PIXELS];
+#pragma GCC unroll 2
+            for (int p = 0; p < pixels; p++) sum[0][p] = sum[1][p] = _mm512_setzero_si512();
+#define UNIT(i) do { \
+    __m512i index = _mm512_loadu_si512(w + (i) * ROWS); \
+    _Pragma("GCC unroll 2") for (int p = 0; p < pixels; p++) { \
+        __m512i low = _mm512_loadu_si512(table[p] + 128 * (i)), high = _mm512_loadu_si512(table[p] + 128 * (i) + 64); \
+        sum[0][p] = _mm512_add_epi8(sum[0][p], _mm512_permutexvar_epi8(index, low)); \
+        sum[1][p] = _mm512_add_epi8(sum[1][p], _mm512_permutexvar_epi8(index, high)); \
+    } \
+} while (0)
+            if (begin + 5 <= units) {
+                UNIT(begin);
+                UNIT(begin + 1);
+                UNIT(begin + 2);
+                UNIT(begin + 3);
+                UNIT(begin + 4);
+            } else {
+                for (int64_t i = begin; i < units; i++) UNIT(i);
+            }
+#pragma GCC unroll 2
+            for (int p = 0; p < pixels; p++)
+#pragma GCC unroll 2
+                for (int h = 0; h < 2; h++) {
+                    even[h][p] = _mm512_add_epi16(even[h][p], _mm512_and_si512(sum[h][p], bytes));
+                    odd[h][p] = _mm512_add_epi16(odd[h][p], _mm512_srli_epi16(sum[h][p], 8));
+                }
+        }
+    }
+    const __m512i offset_sum = _mm512_set1_epi32((int)(768 * segments * units)), half = _mm512_set1_epi32(65535);
+#pragma GCC unroll 2
+    for (int p = 0; p < pixels; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            __m512i low = v < 2 ? even[0][p] : odd[0][p], high = v < 2 ? even[1][p] : odd[1][p];
+            low = v & 1 ? _mm512_srli_epi32(low, 16) : _mm512_and_si512(low, half);
+            high = v & 1 ? _mm512_srli_epi32(high, 16) : _mm512_and_si512(high, half);
+            __m512i total = _mm512_sub_epi32(_mm512_add_epi32(_mm512_slli_epi32(high, 5), low), offset_sum);
+            int32_t *out = acc + p * stride + 16 * v;
+            _mm512_storeu_si512(out, _mm512_add_epi32(total, _mm512_loadu_si512(out)));
+        }
+}
+
+static void lut(const uint8_t *weights, int64_t weight_stride, const uint8_t *const *tables, int64_t offset, int pixels,
+                int64_t segments, int64_t units, int32_t *acc, int64_t stride) {
+    if (pixels == 2)
+        lut_pixels(weights, weight_stride, tables, offset, 2, segments, units, acc, stride);
+    else
+        lut_pixels(weights, weight_stride, tables, offset, 1, segments, units, acc, stride);
+}
+
+static inline __attribute__((always_inline)) void xor_pixels(const uint64_t *weights, const uint64_t *const *bits,
+                                                             const int pixels, int64_t segments, int64_t words,
+                                                             int32_t *acc, int64_t stride) {
+    __m512i count[2][XOR_PIXELS];
+#pragma GCC unroll 4
+    for (int p = 0; p < pixels; p++) count[0][p] = count[1][p] = _mm512_setzero_si512();
+    for (int64_t s = 0; s < segments; s++) {
+        const uint64_t *x[XOR_PIXELS];
+#pragma GCC unroll 4
+        for (int p = 0; p < pixels; p++) x[p] = bits[p * segments + s];
+        for (int64_t i = 0; i < words; i++, weights += XOR_ROWS) {
+            __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 8);
+#pragma GCC unroll 4
+            for (int p = 0; p < pixels; p++) {
+                __m512i v = _mm512_set1_epi64((long long)x[p][i]);
+                count[0][p] = _mm512_add_epi64(count[0][p], _mm512_popcnt_epi64(_mm512_xor_si512(v, w0)));
+                count[1][p] = _mm512_add_epi64(count[1][p], _mm512_popcnt_epi64(_mm512_xor_si512(v, w1)));
+            }
+        }
+    }
+    for (int p = 0; p < pixels; p++)
+        for (int h = 0; h < 2; h++)
+            _mm256_storeu_si256((__m256i *)(acc + p * stride + 8 * h), _mm512_cvtepi64_epi32(count[h][p]));
+}
+
+static void xor_count(const uint64_t *weights, const uint64_t *const *bits, int pixels, int64_t segments, int64_t words,
+                      int32_t *acc, int64_t stride) {
+    switch (pixels) {
+    case 4: xor_pixels(weights, bits, 4, segments, words, acc, stride); break;
+    case 3: xor_pixels(weights, bits, 3, segments, words, acc, stride); break;
+    case 2: xor_pixels(weights, bits, 2, segments, words, acc, stride); break;
+    default: xor_pixels(weights, bits, 1, segments, words, acc, stride);
+    }
+}
+
+static void signs(const float *x, int64_t n, uint64_t *bits) {
+    for (int64_t i = 0; i < n; i += 64) {
+        uint64_t word = 0;
+        for (int64_t j = 0; j < 64 && i + j < n; j += 16) {
+            int64_t left = n - i - j;
+            __mmask16 valid = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
+            __m512 v = _mm512_maskz_loadu_ps(valid, x + i + j);
+            word |= (uint64_t)_mm512_mask_cmp_ps_mask(valid, v, _mm512_setzero_ps(), _CMP_GE_OQ) << j;
+        }
+        bits[i / 64] = word;
+    }
+}
+
+const bbn_kernels bbn_avx512 = {
+    .name = "avx512",
+    .available = available,
+    .lut_unit = 6,
+    .lut_table_bytes = 128,
+    .lut_rows = ROWS,
+    .lut_pixels = PIXELS,
+    .xor_rows = XOR_ROWS,
+    .xor_pixels = XOR_PIXELS,
+    .lut_lane = lanes,
+    .lut_tables = lut_tables,
+    .lut = lut,
+    .xor_count = xor_count,
+    .signs = signs,
+    BBN_ELEMENTWISE,
+};

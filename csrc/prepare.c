@@ -1,0 +1,148 @@
+/* From the bits of the file to the order in which the kernels read weights. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "net.h"
+
+void *bbn_allocate(int64_t bytes) {
+    size_t size = (size_t)bbn_round_up(bytes < 1 ? 1 : bytes, 64);
+    void *memory = aligned_alloc(64, size);
+    if (memory) memset(memory, 0, size);
+    return memory;
+}
+
+/* bit of weight (o, c, tap) of one network, in the file's order (O, I/groups, kH * kW) */
+static int bit(const bbn_op *op, const uint8_t *bits, int64_t o, int64_t c, int64_t tap) {
+    int64_t index = (o * (op->source.channels / op->groups) + c) * bbn_taps(op) + tap;
+    return bits[index >> 3] >> (index & 7) & 1;
+}
+
+static void pack_lut(const bbn_layer *layer, const uint8_t *lane, const uint8_t *bits, uint8_t *out,
+                     int32_t *correction) {
+    const bbn_op *op = layer->op;
+    const int64_t channels = op->source.channels, fan_in = bbn_fan_in(op);
+    for (int64_t o = 0; o < op->shape.channels; o++) {
+        int64_t block = o / layer->block, row = o % layer->block, sum = 0;
+        if (lane) row = lane[row];
+        for (int64_t s = 0; s < layer->segments; s++)
+            for (int64_t k = 0; k < layer->unit * layer->length; k++) {
+                int64_t tap = layer->method == BBN_TAPS ? s : k / channels;
+                int64_t c = layer->method == BBN_TAPS ? k : k % channels;
+                if (c >= channels || tap * channels + c >= fan_in) break;
+                int one = bit(op, bits, o, c, tap);
+                int64_t at = ((block * layer->segments + s) * layer->length + k / layer->unit) * layer->block + row;
+                out[at] = (uint8_t)(out[at] | one << k % layer->unit);
+                sum += 2 * one - 1;
+            }
+        correction[o] = (int32_t)sum;
+    }
+}
+
+static void pack_xor(const bbn_layer *layer, const uint8_t *bits, uint64_t *out, int32_t *correction) {
+    const bbn_op *op = layer->op;
+    for (int64_t o = 0; o < op->shape.channels; o++)
+        for (int64_t tap = 0; tap < layer->segments; tap++) {
+            int64_t sum = 0;
+            for (int64_t c = 0; c < op->source.channels; c++) {
+                int64_t segment = o / layer->block * layer->segments + tap;
+                int64_t at = (segment * layer->length + c / 64) * layer->block + o % layer->block;
+                uint64_t one = (uint64_t)bit(op, bits, o, c, tap);
+                out[at] |= one << (c & 63);
+                sum += one ? 1 : -1;
+            }
+            correction[tap * layer->rows + o] = (int32_t)sum;
+        }
+}
+
+/* depthwise: [tap][channel]; other groups: [output][tap][channel of the group] */
+static void pack_direct(const bbn_layer *layer, const uint8_t *bits, int8_t *out) {
+    const bbn_op *op = layer->op;
+    const int64_t channels = op->source.channels / op->groups, outputs = op->shape.channels;
+    for (int64_t o = 0; o < outputs; o++)
+        for (int64_t tap = 0; tap < bbn_taps(op); tap++)
+            for (int64_t c = 0; c < channels; c++) {
+                int64_t at = layer->length ? tap * outputs + o : (o * bbn_taps(op) + tap) * channels + c;
+                out[at] = (int8_t)(2 * bit(op, bits, o, c, tap) - 1);
+            }
+}
+
+static void pack_float(const bbn_layer *layer, float *out) {
+    const bbn_op *op = layer->op;
+    const int64_t channels = op->source.channels / op->groups, taps = bbn_taps(op);
+    for (int64_t o = 0; o < op->shape.channels; o++)
+        for (int64_t tap = 0; tap < taps; tap++)
+            for (int64_t c = 0; c < channels; c++) {
+                int64_t at = layer->method == BBN_FLOAT
+                                 ? ((o / layer->block * taps + tap) * channels + c) * layer->block + o % layer->block
+                                 : (o * taps + tap) * channels + c;
+                memcpy(out + at, op->weights + 4 * ((o * channels + c) * taps + tap), sizeof *out);
+            }
+}
+
+static void choose(bbn_layer *layer, const bbn_kernels *kernels) {
+    const bbn_op *op = layer->op;
+    const int64_t channels = op->source.channels, taps = bbn_taps(op);
+    layer->block = 1, layer->segments = taps, layer->passes = 1;
+    if (op->kind == BBN_REAL) {
+        layer->method = op->groups == 1 ? BBN_FLOAT : BBN_FLOAT_GROUPS;
+        layer->length = channels / op->groups;
+        if (op->groups == 1) layer->block = BBN_REAL_ROWS;
+        layer->network_bytes = 4 * bbn_round_up(op->shape.channels, layer->block) * bbn_fan_in(op);
+    } else if (op->groups > 1) {
+        layer->method = BBN_DIRECT;
+        layer->length = op->groups == channels && channels == op->shape.channels; /* depthwise */
+        layer->network_bytes = op->shape.channels * bbn_fan_in(op);
+    } else if (op->activation == BBN_BITS1) {
+        layer->method = BBN_XOR, layer->block = kernels->xor_rows, layer->length = (channels + 63) / 64;
+        layer->network_bytes = 8 * bbn_round_up(op->shape.channels, layer->block) * taps * layer->length;
+    } else {
+        layer->method = taps == 1 || channels >= 32 ? BBN_TAPS : BBN_GATHER;
+        if (layer->method == BBN_GATHER) layer->segments = 1;
+        layer->unit = kernels->lut_unit;
+        layer->length = ((layer->method == BBN_TAPS ? channels : channels * taps) + layer->unit - 1) / layer->unit;
+        layer->table_bytes = layer->length * kernels->lut_table_bytes;
+        layer->block = kernels->lut_rows, layer->passes = op->activation == BBN_INT16 ? 2 : 1;
+        layer->network_bytes = bbn_round_up(op->shape.channels, layer->block) * layer->segments * layer->length;
+    }
+    layer->network_bytes = bbn_round_up(layer->network_bytes, 64);
+}
+
+int bbn_layer_prepare(bbn_layer *layer, const bbn_op *op, const bbn_kernels *kernels, int64_t num_networks) {
+    *layer = (bbn_layer){.op = op};
+    const int weighted = op->kind == BBN_BINARY || op->kind == BBN_REAL;
+    if (!weighted && op->kind != BBN_AFFINE) return 0;
+    if (weighted) choose(layer, kernels);
+    const int64_t outputs = op->shape.channels;
+    layer->rows = bbn_round_up(outputs, layer->block ? layer->block : 1);
+    layer->scale = bbn_allocate(4 * layer->rows), layer->shift = bbn_allocate(4 * layer->rows);
+    if (!layer->scale || !layer->shift) return -1;
+    memcpy(layer->scale, op->scale, (size_t)(4 * outputs));
+    memcpy(layer->shift, op->shift, (size_t)(4 * outputs));
+    if (!weighted) return 0;
+    const int64_t networks = op->kind == BBN_BINARY ? num_networks : 1;
+    const int64_t corrections = layer->rows * (layer->method == BBN_XOR ? layer->segments : 1);
+    layer->weights = bbn_allocate(layer->network_bytes * networks);
+    if (op->kind == BBN_BINARY) layer->correction = bbn_allocate(4 * corrections * networks);
+    if (!layer->weights || (op->kind == BBN_BINARY && !layer->correction)) return -1;
+    const int64_t bytes = (bbn_fan_in(op) * outputs + 7) / 8;
+    for (int64_t n = 0; n < networks; n++) {
+        const uint8_t *bits = op->weights + n * bytes;
+        uint8_t *out = layer->weights + n * layer->network_bytes;
+        int32_t *correction = layer->correction ? layer->correction + n * corrections : NULL;
+        switch (layer->method) {
+        case BBN_TAPS:
+        case BBN_GATHER: pack_lut(layer, kernels->lut_lane, bits, out, correction); break;
+        case BBN_XOR: pack_xor(layer, bits, (uint64_t *)(void *)out, correction); break;
+        case BBN_DIRECT: pack_direct(layer, bits, (int8_t *)out); break;
+        default: pack_float(layer, (float *)(void *)out);
+        }
+    }
+    return 0;
+}
+
+void bbn_layer_free(bbn_layer *layer) {
+    free(layer->weights);
+    free(layer->correction);
+    free(layer->scale);
+    free(layer->shift);
+}

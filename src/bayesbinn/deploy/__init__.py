@@ -1,0 +1,19 @@
+"""Ship a trained network: pack its signs into a `.bbnn` file, and export it to other formats."""
+
+from ..runtime import FormatError as FormatError
+from ..runtime.program import Program as Program
+from .bench import bench as bench
+from .describe import Description as Description
+from .describe import describe as describe
+from .export_c import save_c as save_c
+from .export_c import to_c as to_c
+from .export_onnx import to_onnx as to_onnx
+from .export_onnx import to_qonnx as to_qonnx
+from .file import load_program as load_program
+from .file import pack as pack
+from .file import save as save
+from .file import write_atomically as write_atomically
+from .pack import pack_signs as pack_signs
+from .pack import reference as reference
+from .pack import unpack_signs as unpack_signs
+from .plan import UnsupportedError as UnsupportedError

@@ -1,0 +1,146 @@
+"""How fast a packed network is here, beside the same network in torch, and in onnxruntime and openvino if installed."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from ..runtime import Network
+from ..runtime.numpy_engine import signs
+from ..runtime.program import Op, Program
+from .export_onnx import to_onnx
+
+Call = Callable[[], Any]
+
+
+def bench(
+    program: Program,
+    *,
+    batch_sizes: tuple[int, ...] = (1, 64),
+    threads: int = 1,
+    rounds: int = 15,
+    seconds: float = 0.05,
+) -> list[dict[str, Any]]:
+    """Median latency of the packed network and of its rivals, which take turns in shuffled order.
+
+    Args:
+        program: from `load_program`.
+        batch_sizes: inputs in one call.
+        threads: for every engine.
+        rounds: turns of each engine.
+        seconds: of one turn, about.
+
+    Returns:
+        One entry for each engine and batch size: engine, batch, microseconds (of one call) and inputs_per_second.
+    """
+    results = []
+    for batch in batch_sizes:
+        x = np.random.default_rng(0).normal(size=(batch, *program.input_shape)).astype(np.float32)
+        times = _medians(_engines(program, x, threads), rounds, seconds)
+        for engine, each in times.items():
+            rate = batch / each
+            results.append({"engine": engine, "batch": batch, "microseconds": 1e6 * each, "inputs_per_second": rate})
+    return results
+
+
+def _engines(program: Program, x: NDArray[np.float32], threads: int) -> dict[str, Call]:
+    network = Network(program, threads)
+    calls: dict[str, Call] = {f"bayesbinn ({network.engine})": lambda: network.run(x)}
+    if program.num_samples:
+        calls[f"bayesbinn ({network.engine}), {program.num_samples} samples"] = lambda: network.run_samples(x)
+    given, weights = torch.from_numpy(x), [_weight(op) for op in program.ops]
+
+    def in_torch() -> torch.Tensor:
+        torch.set_num_threads(threads)
+        return torch_forward(program, given, weights)
+
+    calls["torch float32"] = in_torch
+    for name, build in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
+        try:
+            calls[f"{name}, the ONNX export"] = build(program, x, threads)
+        except ImportError:
+            continue
+    return calls
+
+
+def _onnxruntime(program: Program, x: NDArray[np.float32], threads: int) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(to_onnx(program), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x})
+
+
+def _openvino(program: Program, x: NDArray[np.float32], threads: int) -> Call:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(core.read_model(to_onnx(program, stock=True)), "CPU", settings).create_infer_request()
+    return lambda: request.infer({"x": x})
+
+
+@torch.inference_mode()
+def torch_forward(program: Program, x: torch.Tensor, weights: list[torch.Tensor | None]) -> torch.Tensor:
+    """The mode in torch float32, with weights from `_weight`: x (B, *input shape) → (B, *output shape)."""
+    channels, *spatial = program.input_shape
+    values = [x.reshape(len(x), channels, *([1] * (2 - len(spatial)) + spatial)[-2:])]
+    for op, weight in zip(program.ops, weights, strict=True):
+        values.append(_torch_op(op, [values[i] for i in op.inputs], weight))
+    return values[-1].reshape(len(x), *program.output_shape)
+
+
+def _torch_op(op: Op, inputs: list[torch.Tensor], weight: torch.Tensor | None) -> torch.Tensor:
+    x = inputs[0]
+    if weight is not None:
+        if op.activation is not None and op.activation.kind == "sign":
+            x = torch.where(x >= 0, 1.0, -1.0)
+        if op.rank == 1:
+            y = F.linear(x.flatten(1), weight.flatten(1))[:, :, None, None]
+        else:
+            y = F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
+    elif op.kind == "max_pool":
+        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
+    elif op.kind == "avg_pool":
+        y = F.avg_pool2d(x, op.kernel, op.stride, op.padding)
+    elif op.kind == "sign":
+        return torch.where(x >= 0, 1.0, -1.0)
+    elif op.kind == "flatten":
+        return x.flatten(1)[:, :, None, None]
+    else:
+        y = x + inputs[1] if op.kind == "add" else x
+    if op.scale is not None and op.shift is not None:
+        scale, shift = (torch.from_numpy(np.array(v, np.float32)).reshape(1, -1, 1, 1) for v in (op.scale, op.shift))
+        y = torch.addcmul(shift, y, scale)
+    return y.clamp(op.low, op.high) if (op.low, op.high) != (-np.inf, np.inf) else y
+
+
+def _weight(op: Op) -> torch.Tensor | None:
+    """The real weights, or the mode's ±1, as float32 (O, I/groups, kH, kW)."""
+    if op.kind == "binary":
+        return torch.from_numpy(signs(op, 0).astype(np.float32))
+    return None if op.weight is None else torch.from_numpy(np.array(op.weight, np.float32))
+
+
+def _medians(calls: dict[str, Call], rounds: int, seconds: float) -> dict[str, float]:
+    order, repeats = random.Random(0), {}
+    for name, call in calls.items():
+        call()
+        start = time.perf_counter()
+        call()
+        repeats[name] = max(1, round(seconds / (time.perf_counter() - start)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name in order.sample(list(calls), len(calls)):
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                calls[name]()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(values) for name, values in times.items()}

@@ -1,0 +1,190 @@
+"""A packed network as ONNX: for stock onnxruntime, or with `BipolarQuant` nodes (QONNX) for FINN and hls4ml.
+
+The mode is exported; activations stay float (QONNX says how they were quantised, where a fixed step is stored).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.numpy_engine import signs
+from ..runtime.program import Op, Program, user_shape
+
+BLOCK = 32  # of MatMulNBits: the smallest, which wastes least on ragged rows
+CUSTOM = "qonnx.custom_op.general"
+
+
+def to_onnx(program: Program, stock: bool = False) -> bytes:
+    """An ONNX model (opset 17) that onnxruntime runs: x (B, *input shape) → y.
+
+    Linear layers become 2-bit MatMulNBits where that is the smallest form (±1 are exactly codes 1 and 3 around zero
+    point 2), other weights int8 with a DequantizeLinear.
+
+    Args:
+        program: from `load_program`.
+        stock: only operators of the ONNX standard (no MatMulNBits), for other engines.
+
+    Raises:
+        ImportError: without the `onnx` package.
+    """
+    return _Graph(program, qonnx=False, stock=stock).build()
+
+
+def to_qonnx(program: Program) -> bytes:
+    """A QONNX model: weights are float32 through `BipolarQuant`, as are sign activations; fixed int8 and int16
+    activations go through `Quant`.
+
+    Raises:
+        ImportError: without the `onnx` package.
+    """
+    return _Graph(program, qonnx=True).build()
+
+
+class _Graph:
+    def __init__(self, program: Program, qonnx: bool, stock: bool = False) -> None:
+        self.program, self.qonnx, self.stock = program, qonnx, stock or qonnx
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def build(self) -> bytes:
+        from onnx import TensorProto, helper
+
+        names = ["x"]
+        for index, op in enumerate(self.program.ops):
+            names.append(self.op(index, op, [names[i] for i in op.inputs]))
+        self.nodes[-1].output[0] = "y"
+        batch = "batch"
+        graph = helper.make_graph(
+            self.nodes,
+            "bayesbinn",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *self.program.input_shape])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, *self.program.output_shape])],
+            self.constants,
+        )
+        domains = {node.domain for node in self.nodes if node.domain}
+        imports = [helper.make_opsetid("", 17), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8, producer_name="bayesbinn")
+        raw: bytes = model.SerializeToString()
+        return raw
+
+    def constant(self, name: str, value: NDArray[Any] | np.float32) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        return name
+
+    def node(self, kind: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
+        from onnx import helper
+
+        output = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain or None, **attributes))
+        return output
+
+    def op(self, index: int, op: Op, inputs: list[str]) -> str:
+        x, rank, prefix = inputs[0], op.rank, f"op{index}"
+        match op.kind:
+            case "binary" | "real":
+                y = self.product(prefix, op, self.activation(prefix, op, x))
+                return self.clamp(prefix, op, self.affine(prefix, op, y))
+            case "affine":
+                return self.clamp(prefix, op, self.affine(prefix, op, x))
+            case "add":
+                return self.clamp(prefix, op, self.node("Add", inputs))
+            case "clamp":
+                return self.clamp(prefix, op, x)
+            case "sign":
+                return self.sign(prefix, x)
+            case "flatten":
+                return self.node("Flatten", [x], axis=1)
+            case "max_pool":
+                return self.node("MaxPool", [x], **_window(op, rank))
+            case "avg_pool":
+                return self.clamp(prefix, op, self.node("AveragePool", [x], count_include_pad=1, **_window(op, rank)))
+        raise AssertionError(op.kind)
+
+    def activation(self, prefix: str, op: Op, x: str) -> str:
+        a = op.activation
+        if a is None:
+            return x
+        if a.kind == "sign":
+            return self.sign(prefix, x)
+        if not self.qonnx or a.step is None:
+            return x
+        settings = {"step": a.step, "zero": a.zero, "bits": 8 if a.kind == "int8" else 16}
+        values = [self.constant(f"{prefix}.{name}", np.float32(value)) for name, value in settings.items()]
+        return self.node("Quant", [x, *values], CUSTOM, signed=1, narrow=1, rounding_mode="ROUND")
+
+    def sign(self, prefix: str, x: str) -> str:
+        """±1, with +1 at 0."""
+        if self.qonnx:
+            return self.node("BipolarQuant", [x, self.constant(f"{prefix}.unit", np.float32(1))], CUSTOM)
+        nought, one, minus = (self.constant(f"{prefix}.{v}", np.float32(v)) for v in (0, 1, -1))
+        return self.node("Where", [self.node("GreaterOrEqual", [x, nought]), one, minus])
+
+    def product(self, prefix: str, op: Op, x: str) -> str:
+        shape = (op.weight_shape[0], op.weight_shape[1], *user_shape((1, *op.kernel), op.rank)[1:])
+        if op.rank == 1:
+            shape = shape[:2]
+        if op.kind == "real":
+            assert op.weight is not None
+            weight = self.constant(f"{prefix}.weight", op.weight.astype(np.float32).reshape(shape))
+        else:
+            bits = signs(op, 0).reshape(shape)
+            if op.rank == 1 and not self.stock and 8 * ((shape[1] + BLOCK - 1) // BLOCK) + 4 < shape[1]:
+                return self.two_bit(prefix, bits, x)
+            weight = self.weight(prefix, bits)
+        if op.rank == 1:
+            return self.node("MatMul", [x, self.node("Transpose", [weight], perm=[1, 0])])
+        return self.node(
+            "Conv", [x, weight], dilations=_sizes(op.dilation, op.rank), group=op.groups, **_window(op, op.rank)
+        )
+
+    def weight(self, prefix: str, bits: NDArray[np.int8]) -> str:
+        if self.qonnx:
+            values = self.constant(f"{prefix}.weight", bits.astype(np.float32))
+            return self.node(
+                "BipolarQuant", [values, self.constant(f"{prefix}.scale_of_weight", np.float32(1))], CUSTOM
+            )
+        values = self.constant(f"{prefix}.weight", bits)
+        return self.node("DequantizeLinear", [values, self.constant(f"{prefix}.scale_of_weight", np.float32(1))])
+
+    def two_bit(self, prefix: str, bits: NDArray[np.int8], x: str) -> str:
+        outputs, inputs = bits.shape
+        blocks = (inputs + BLOCK - 1) // BLOCK
+        codes = np.full((outputs, blocks * BLOCK), 2, np.uint8)
+        codes[:, :inputs] = 2 + bits
+        codes = codes.reshape(outputs, blocks, BLOCK // 4, 4)
+        packed = (codes << np.array([0, 2, 4, 6], np.uint8)).sum(-1).astype(np.uint8)
+        constants = [
+            self.constant(f"{prefix}.weight", packed),
+            self.constant(f"{prefix}.scales", np.ones(outputs * blocks, np.float32)),
+        ]
+        settings = {"K": inputs, "N": outputs, "bits": 2, "block_size": BLOCK, "accuracy_level": 4}
+        return self.node("MatMulNBits", [x, *constants], "com.microsoft", **settings)
+
+    def affine(self, prefix: str, op: Op, x: str) -> str:
+        assert op.scale is not None
+        assert op.shift is not None
+        spread = (1, -1) + (1,) * (op.rank - 1)
+        scale = self.constant(f"{prefix}.scale", op.scale.astype(np.float32).reshape(spread))
+        shift = self.constant(f"{prefix}.shift", op.shift.astype(np.float32).reshape(spread))
+        return self.node("Add", [self.node("Mul", [x, scale]), shift])
+
+    def clamp(self, prefix: str, op: Op, x: str) -> str:
+        if (op.low, op.high) == (-math.inf, math.inf):
+            return x if op.kind != "clamp" else self.node("Identity", [x])
+        if (op.low, op.high) == (0, math.inf):
+            return self.node("Relu", [x])
+        limits = [self.constant(f"{prefix}.{n}", np.float32(v)) for n, v in (("low", op.low), ("high", op.high))]
+        return self.node("Clip", [x, *limits])
+
+
+def _sizes(pair: tuple[int, int], rank: int) -> list[int]:
+    return list(pair)[3 - rank :]
+
+
+def _window(op: Op, rank: int) -> dict[str, Any]:
+    padding = _sizes(op.padding, rank)
+    return {"kernel_shape": _sizes(op.kernel, rank), "strides": _sizes(op.stride, rank), "pads": padding + padding}

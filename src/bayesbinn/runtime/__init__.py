@@ -1,0 +1,10 @@
+"""Run a `.bbnn` file: numpy in, numpy out, no torch.
+
+>>> from bayesbinn.runtime import load  # doctest: +SKIP
+>>> probs = load("net.bbnn").predict(x)  # doctest: +SKIP
+"""
+
+from .container import FormatError as FormatError
+from .network import Network as Network
+from .network import Prediction as Prediction
+from .network import load as load

@@ -1,0 +1,176 @@
+"""Runs a checked program in plain numpy: the same results as the compiled library, bit for bit, without it.
+
+Integer sums are done as float matrix products, which are exact here: every partial sum is an integer that the float
+type holds.  Real layers add products one at a time, kernel row, kernel column, input channel, so that the order of
+float32 rounding is the same on every engine.  Arrays are channels last, (B, H, W, C).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .engine import NOT_FINITE
+from .program import MIN_STEP, Activation, Op, Program
+
+Floats = NDArray[np.float32]
+
+
+class NumpyEngine:
+    """Runs `program`; `threads` is accepted and ignored (numpy's own library decides)."""
+
+    name = "numpy"
+
+    def __init__(self, program: Program, threads: int = 1) -> None:
+        self.program = program
+        self.threads = threads
+
+    def run(self, x: Floats, first: int, count: int) -> Floats:
+        """Outputs of `count` networks from `first` on (0 is the mode): x (B, *input shape) → (count, B, *output shape).
+
+        Raises:
+            ValueError: if x is not finite.
+        """
+        if not np.isfinite(x).all():
+            raise ValueError(NOT_FINITE)
+        inner = x.reshape(len(x), *self.program.ops[0].source).transpose(0, 2, 3, 1)  # channels last
+        outputs = [self._network(inner, sample).transpose(0, 3, 1, 2) for sample in range(first, first + count)]
+        return np.stack(outputs).reshape(count, len(x), *self.program.output_shape)
+
+    def _network(self, x: Floats, sample: int) -> Floats:
+        values = [x]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for op in self.program.ops:
+                values.append(np.ascontiguousarray(run_op(op, [values[i] for i in op.inputs], sample)))
+        return values[-1]
+
+
+def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:
+    """One operation on (B, H, W, C) arrays, with the weights of network `sample`."""
+    x = inputs[0]
+    match op.kind:
+        case "binary":
+            return clamp(binary(op, x, sample), op)
+        case "real":
+            assert op.scale is not None
+            assert op.shift is not None
+            return clamp(real(op, x) * op.scale + op.shift, op)
+        case "max_pool":
+            return pool(op, x, -math.inf, np.maximum)
+        case "avg_pool":
+            return clamp(pool(op, x, 0.0, np.add) * np.float32(1 / math.prod(op.kernel)), op)
+        case "add":
+            return clamp(x + inputs[1], op)
+        case "affine":
+            assert op.scale is not None
+            assert op.shift is not None
+            return clamp(x * op.scale + op.shift, op)
+        case "clamp":
+            return clamp(x, op)
+        case "sign":
+            return np.where(x >= 0, np.float32(1), np.float32(-1))
+        case "flatten":
+            return x.transpose(0, 3, 1, 2).reshape(len(x), 1, 1, -1)
+    raise AssertionError(op.kind)
+
+
+def clamp(x: Floats, op: Op) -> Floats:
+    """x limited to [low, high] of the operation; NaN becomes low."""
+    low, high = np.float32(op.low), np.float32(op.high)
+    x = np.where(x > low, x, low)
+    return np.where(x < high, x, high)
+
+
+def quantize(x: Floats, activation: Activation) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32]]:
+    """Levels q of x (B, ...) and, per input, step s and zero z:  x ≈ s (q − z),  |q| ≤ Q.
+
+    s = (max(x, 0) − min(x, 0)) / 2Q,  z = round(−min(x, 0) / s) − Q        (or fixed, from calibration)
+    q = round(clip(x / s, −Q − z, Q − z)) + z                                (ties to even)
+    """
+    top = activation.levels
+    if activation.step is not None:
+        step = np.full(len(x), activation.step, np.float32)
+        zero = np.full(len(x), activation.zero, np.int32)
+    else:
+        flat = x.reshape(len(x), -1)
+        low, high = np.minimum(flat.min(1), np.float32(0)), np.maximum(flat.max(1), np.float32(0))
+        step = (high - low) / np.float32(2 * top)
+        step = np.where(step > np.float32(MIN_STEP), step, np.float32(MIN_STEP))
+        below = -low * (np.float32(1) / step)
+        below = np.where(below > 0, below, np.float32(0))
+        zero = np.rint(np.where(below < 2 * top, below, np.float32(2 * top))).astype(np.int32) - top
+    spread = (-1,) + (1,) * (x.ndim - 1)
+    least, most = (-top - zero).astype(np.float32).reshape(spread), (top - zero).astype(np.float32).reshape(spread)
+    scaled = x * (np.float32(1) / step).reshape(spread)
+    scaled = np.where(scaled > least, scaled, least)
+    scaled = np.where(scaled < most, scaled, most)
+    return np.rint(scaled).astype(np.int32) + zero.reshape(spread), step, zero
+
+
+def signs(op: Op, sample: int) -> NDArray[np.int8]:
+    """The ±1 weights of network `sample`, (O, I/groups, kH, kW): bit 1 is +1, the lowest bit of a byte comes first."""
+    assert op.bits is not None
+    bits = np.unpackbits(op.bits[sample], count=op.num_weights, bitorder="little")
+    return (2 * bits.astype(np.int8) - 1).reshape(op.weight_shape)
+
+
+def binary(op: Op, x: Floats, sample: int) -> Floats:
+    """scale · s · Σ w (q − z) + shift for int8 and int16, scale · Σ w sign(x) + shift for signs; padding counts 0."""
+    assert op.activation is not None
+    assert op.scale is not None
+    assert op.shift is not None
+    weight = signs(op, sample)
+    if op.activation.kind == "sign":
+        levels, step = np.where(x >= 0, 1, -1).astype(np.int32), np.ones(len(x), np.float32)
+    else:
+        levels, step, zero = quantize(x, op.activation)
+        levels = levels - zero.reshape(-1, 1, 1, 1)
+    fan_in = math.prod(op.weight_shape[1:])
+    exact32 = 2 * op.activation.levels * fan_in < 1 << 24
+    kind = np.float32 if exact32 else np.float64
+    total = np.zeros((len(x), *op.shape[1:], op.shape[0]), kind)
+    for patch, (i, j) in windows(op, levels.astype(kind), 0):
+        total += grouped(patch, weight[:, :, i, j].astype(kind), op.groups)
+    return total.astype(np.float32) * (step[:, None, None, None] * op.scale) + op.shift
+
+
+def grouped(patch: NDArray[np.floating], weight: NDArray[np.floating], groups: int) -> NDArray[np.floating]:
+    """patch (..., I) times weight (O, I/groups), group by group → (..., O)."""
+    if groups == 1:
+        product: NDArray[np.floating] = patch @ weight.T
+        return product
+    split = patch.reshape(*patch.shape[:-1], groups, -1)
+    out: NDArray[np.floating] = np.einsum("...gi,goi->...go", split, weight.reshape(groups, -1, weight.shape[1]))
+    return out.reshape(*patch.shape[:-1], -1)
+
+
+def real(op: Op, x: Floats) -> Floats:
+    """Σ w x in float32, one product after the other."""
+    assert op.weight is not None
+    outputs, fan_in = op.shape[0], op.weight.shape[1]
+    total = np.zeros((len(x), *op.shape[1:], outputs), np.float32)
+    source = np.arange(outputs) // (outputs // op.groups) * fan_in  # first input channel of each output's group
+    for patch, (i, j) in windows(op, x, 0):
+        for channel in range(fan_in):
+            total += patch[..., source + channel] * op.weight[:, channel, i, j].astype(np.float32)
+    return total
+
+
+def pool(op: Op, x: Floats, empty: float, combine: np.ufunc) -> Floats:
+    """`combine` of the values in each window; `empty` stands for padding."""
+    total = np.full((len(x), *op.shape[1:], op.shape[0]), np.float32(empty))
+    for patch, _ in windows(op, x, empty):
+        total = combine(total, patch)
+    return total
+
+
+def windows(op: Op, x: NDArray[np.generic], empty: float):  # type: ignore[no-untyped-def]
+    """For each tap (i, j) of the kernel: the (B, H′, W′, C) values that it meets, with `empty` for padding."""
+    (top, left), (down, right) = op.padding, op.stride
+    x = np.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), constant_values=empty)
+    for i in range(op.kernel[0]):
+        for j in range(op.kernel[1]):
+            row, column = i * op.dilation[0], j * op.dilation[1]
+            rows = slice(row, row + (op.shape[1] - 1) * down + 1, down)
+            columns = slice(column, column + (op.shape[2] - 1) * right + 1, right)
+            yield x[:, rows, columns], (i, j)

@@ -1,0 +1,154 @@
+"""What can be packed agrees with torch; what cannot is listed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bayesbinn as bb
+from bayesbinn.runtime import load
+from tests.deploy.nets import Normalize, Sign, mlp, resnet, trained
+
+
+def difference(net: nn.Module, x: Tensor) -> float:
+    """Largest difference to torch, relative to the largest output."""
+    net.eval()
+    packed = load(bb.deploy.pack(net, activations="int16", input_shape=x.shape[1:])).run(x.numpy())
+    expected = net(x).detach()
+    assert packed.shape == expected.shape
+    return float((torch.from_numpy(packed) - expected).abs().max() / expected.abs().max().clamp(min=1e-9))
+
+
+class Functions(nn.Module):
+    """The functional forms, methods and operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding="same")
+        self.shared = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.head = nn.Linear(8, 4)
+        self.register_buffer("offset", torch.randn(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self.conv(2 * x - 0.5)) / 3
+        x = F.hardtanh(self.shared(x) / 8 + self.offset, -2, 2)
+        x = F.max_pool2d(torch.relu(self.shared(x)), 2) * torch.tensor(0.5)
+        x = F.avg_pool2d(x, 3, stride=1, padding=1).clamp(0, 5)
+        x = F.dropout(x, 0.5, self.training) + x
+        return self.head(1 - x.mean((2, 3)))
+
+
+CASES = {
+    "mlp": (mlp, (20,)),
+    "functions": (lambda: trained(Functions()), (3, 8, 8)),
+    "sequence": (
+        lambda: trained(
+            nn.Sequential(Normalize(4, 1), nn.Conv1d(4, 9, 5, 2), nn.BatchNorm1d(9), nn.ReLU(), nn.MaxPool1d(2))
+        ),
+        (4, 30),
+    ),
+    "flatten": (lambda: trained(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(27, 4))), (2, 5, 5)),
+    "image as vector": (lambda: trained(nn.Sequential(nn.Flatten(), nn.Linear(50, 4))), (2, 5, 5)),
+    "reuse": (lambda: trained(nn.Sequential(*[nn.Linear(6, 6)] * 3)), (6,)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_packed_networks_agree_with_torch(case: str) -> None:
+    build, shape = CASES[case]
+    assert difference(build(), torch.randn(6, *shape)) < 2e-3
+
+
+def test_sign_networks_agree_with_torch() -> None:
+    net = trained(nn.Sequential(Sign(), nn.Linear(30, 20), nn.BatchNorm1d(20), Sign(), nn.Linear(20, 4)))
+    assert difference(net, torch.randn(8, 30)) < 1e-6
+    program = bb.deploy.load_program(bb.deploy.pack(net))
+    assert [op.activation.kind for op in program.ops if op.activation] == ["sign", "sign"]
+
+
+def test_samples_are_those_of_predict() -> None:
+    for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12))):
+        for layer in dict(bb.nn.binary_layers(net)).values():
+            layer.natural.data.mul_(0.5)
+        x = torch.randn(16, *shape)
+        packed = load(bb.deploy.pack(net, num_samples=4, seed=3, activations="int16", input_shape=shape))
+        expected, found = bb.predict(net, x, 4, seed=3), packed.predict_uncertainty(x.numpy())
+        for field in ("probs", "entropy", "expected_entropy", "mutual_information"):
+            assert torch.allclose(getattr(expected, field).double(), torch.from_numpy(getattr(found, field)), atol=1e-3)
+        mode = bb.predict(net, x, 0)
+        assert torch.allclose(mode.probs.double(), torch.from_numpy(packed.predict(x.numpy(), 0)), atol=1e-3)
+
+
+def test_batch_norm_relu_and_scale_are_folded() -> None:
+    kinds = [op.kind for op in bb.deploy.load_program(bb.deploy.pack(mlp())).ops]
+    assert kinds == ["binary"] * 3
+
+
+def test_everything_unsupported_is_listed() -> None:
+    net = nn.Sequential(bb.BinaryLinear(3, 4), nn.GELU(), nn.LayerNorm(4), bb.BinaryLinear(4, 2), nn.Softmax(-1))
+    with pytest.raises(bb.deploy.UnsupportedError) as caught:
+        bb.deploy.pack(net)
+    for name in ("GELU", "LayerNorm", "Softmax"):
+        assert name in str(caught.value)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = bb.BinaryLinear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if x.sum() > 0 else x
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = bb.BinaryLinear(3, 4)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.layer(x) + self.layer(y)
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        (Branches(), "cannot be traced"),
+        (TwoInputs(), "more than one input"),
+        (nn.Sequential(bb.BinaryConv2d(3, 4, 2, padding="same")), "even kernel"),
+        (nn.Sequential(bb.BinaryConv2d(3, 4, 3, padding=1, padding_mode="circular")), "circular"),
+        (nn.Sequential(bb.BinaryConv2d(3, 4, 3), nn.MaxPool2d(2, ceil_mode=True)), "ceil_mode"),
+        (nn.Sequential(bb.BinaryLinear(8, 4)), "flatten before it"),
+        (nn.Sequential(bb.BinaryConv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), "running statistics"),
+    ],
+)
+def test_unsupported_networks_say_why(net: nn.Module, says: str) -> None:
+    with pytest.raises(bb.deploy.UnsupportedError, match=says):
+        bb.deploy.pack(net, input_shape=(3, 8, 8))
+
+
+def test_settings_out_of_range() -> None:
+    net = mlp()
+    with pytest.raises(ValueError, match="num_samples"):
+        bb.deploy.pack(net, num_samples=-1)
+    with pytest.raises(ValueError, match="activations"):
+        bb.deploy.pack(net, activations="int4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="calibration"):
+        bb.deploy.pack(net, calibration=torch.full((2, 20), torch.nan))
+    with pytest.raises(ValueError, match="no binary layer"):
+        bb.deploy.pack(nn.Sequential(nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="input shape"):
+        bb.deploy.pack(resnet())
+    net[1].natural.data.fill_(torch.nan)  # type: ignore[index, union-attr, operator]
+    net[2].running_var.fill_(torch.inf)  # type: ignore[index, union-attr, operator]
+    net[2].running_mean.fill_(torch.inf)  # type: ignore[index, union-attr, operator]
+    with pytest.raises(ValueError, match="NaN or inf"):
+        bb.deploy.pack(net)
+
+
+def test_packing_leaves_the_network_alone() -> None:
+    net = mlp().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    bb.deploy.pack(net, num_samples=2, calibration=torch.randn(4, 20))
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

@@ -1,0 +1,34 @@
+"""`describe` adds up to the file; `bench` runs every engine on the same network."""
+
+import numpy as np
+import torch
+from torch import nn
+
+import bayesbinn as bb
+from bayesbinn.deploy.bench import _weight, torch_forward
+from tests.deploy.nets import mlp, resnet, trained
+
+
+def test_bytes_add_up_to_the_file() -> None:
+    for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12)), (trained(nn.Sequential(*[nn.Linear(6, 6)] * 3)), (6,))):
+        raw = bb.deploy.pack(net, num_samples=2, input_shape=shape)
+        description = bb.deploy.describe(bb.deploy.load_program(raw))
+        assert sum(row.num_bytes for row in description.rows) == description.total.num_bytes == len(raw)
+        assert all(row.num_bytes >= 0 for row in description.rows)
+        assert "total" in str(description)
+
+
+def test_torch_rival_computes_the_same_network() -> None:
+    for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12))):
+        program = bb.deploy.load_program(bb.deploy.pack(net, input_shape=shape, activations="int16"))
+        x = torch.randn(4, *shape)
+        found = torch_forward(program, x, [_weight(op) for op in program.ops])
+        assert torch.allclose(found, net(x), atol=1e-3)
+
+
+def test_bench() -> None:
+    program = bb.deploy.load_program(bb.deploy.pack(mlp(), num_samples=2))
+    results = bb.deploy.bench(program, batch_sizes=(1, 4), rounds=2, seconds=1e-4)
+    assert {r["batch"] for r in results} == {1, 4}
+    assert all(np.isfinite(r["microseconds"]) and r["microseconds"] > 0 for r in results)
+    assert len({r["engine"] for r in results}) >= 3

@@ -1,0 +1,125 @@
+"""Exports compute what the packed network computes."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import bayesbinn as bb
+from bayesbinn.deploy.export_c import save_c, to_c
+from tests.deploy.nets import Sign, mlp, resnet, trained
+
+CASES = {
+    "mlp": (mlp, (20,), None),
+    "calibrated": (mlp, (20,), 64),
+    "resnet": (resnet, (3, 12, 12), None),
+    "sequence": (lambda: trained(nn.Sequential(nn.Conv1d(4, 9, 5, 2), nn.BatchNorm1d(9), nn.ReLU())), (4, 30), None),
+    "sign": (lambda: trained(nn.Sequential(Sign(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 3))), (70,), None),
+}
+WARNINGS = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]
+
+
+def program_of(case: str, activations: str = "int8") -> tuple[nn.Module, bb.runtime.program.Program, torch.Tensor]:
+    build, shape, calibration = CASES[case]
+    net = build()
+    given = None if calibration is None else torch.randn(calibration, *shape)
+    raw = bb.deploy.pack(net, activations=activations, calibration=given, input_shape=shape)  # type: ignore[arg-type]
+    return net, bb.deploy.load_program(raw), torch.randn(5, *shape)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+def test_c_is_bit_exact(case: str, activations: str, tmp_path: Path) -> None:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    _, program, x = program_of(case, activations)
+    save_c(program, tmp_path, "small")
+    library = tmp_path / "small.so"
+    subprocess.run([compiler, *WARNINGS, "-shared", "-fPIC", str(tmp_path / "small.c"), "-o", str(library)], check=True)
+    run = ctypes.CDLL(str(library)).small_run
+    for row, expected in zip(x.numpy(), bb.deploy.reference(program, x).numpy(), strict=True):
+        found = np.empty_like(expected)
+        row = np.ascontiguousarray(row)
+        run(ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(found.ctypes.data))
+        assert np.array_equal(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("target", "emulator"), [("aarch64-linux-gnu", "qemu-aarch64"), ("arm-linux-gnueabihf", "qemu-arm")]
+)
+def test_c_runs_on_arm(target: str, emulator: str, tmp_path: Path) -> None:
+    compiler, qemu = shutil.which(f"{target}-gcc"), shutil.which(emulator)
+    if compiler is None or qemu is None:
+        pytest.skip(f"needs {target}-gcc and {emulator}")
+    _, program, x = program_of("resnet")
+    save_c(program, tmp_path)
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "net.h"\nint main(void) {\n    static float x[NET_INPUTS], y[NET_OUTPUTS];\n'
+        "    while (fread(x, sizeof x, 1, stdin) == 1) {\n        net_run(x, y);\n"
+        "        fwrite(y, sizeof y, 1, stdout);\n    }\n    return 0;\n}\n"
+    )
+    sources = [str(tmp_path / name) for name in ("net.c", "main.c")]
+    subprocess.run([compiler, *WARNINGS, "-static", *sources, "-o", str(tmp_path / "net")], check=True)
+    done = subprocess.run([qemu, str(tmp_path / "net")], input=x.numpy().tobytes(), capture_output=True, check=True)
+    expected = bb.deploy.reference(program, x).numpy()
+    assert np.array_equal(expected, np.frombuffer(done.stdout, np.float32).reshape(expected.shape))
+
+
+def test_c_needs_no_heap_and_nothing_else() -> None:
+    _, program, _ = program_of("resnet")
+    files = to_c(program)
+    assert set(files) == {"net.h", "net.c", "Makefile"}
+    assert "malloc" not in files["net.c"]
+    assert [line for line in files["net.c"].splitlines() if line.startswith("#include")] == ['#include "net.h"']
+    with pytest.raises(ValueError, match="identifier"):
+        to_c(program, "my net")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_onnx_runs_in_onnxruntime(case: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from bayesbinn.deploy.export_onnx import to_onnx
+
+    net, program, x = program_of(case)
+    raw = to_onnx(program)
+    found = ort.InferenceSession(raw, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+    expected = net(x).detach().numpy()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_onnx_linear_layers_take_two_bits() -> None:
+    pytest.importorskip("onnx")
+    from bayesbinn.deploy.export_onnx import to_onnx
+
+    net = trained(nn.Sequential(nn.Linear(1024, 1024, bias=False)))
+    raw = to_onnx(bb.deploy.load_program(bb.deploy.pack(net)))
+    assert len(raw) < 1024 * 1024 * 0.4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_qonnx_runs_in_qonnx(case: str) -> None:
+    pytest.importorskip("qonnx")
+    import onnx
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    from bayesbinn.deploy.export_onnx import to_qonnx
+
+    net, program, x = program_of(case)
+    loaded = onnx.load_from_string(to_qonnx(program))
+    for value in (loaded.graph.input[0], loaded.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = len(x)
+    model = ModelWrapper(loaded).transform(InferShapes())
+    found = execute_onnx(model, {"x": x.numpy()})["y"]
+    expected = net(x).detach().numpy()
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    assert any(node.op_type == "BipolarQuant" for node in loaded.graph.node)

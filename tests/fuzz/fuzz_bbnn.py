@@ -1,0 +1,237 @@
+"""Fuzz the reader and the compiled runtime with damaged and malicious files, under AddressSanitizer and UBSan.
+
+    python tests/fuzz/fuzz_bbnn.py --files 100000
+
+builds the library with both sanitizers into a temporary folder, restarts itself with them loaded, and feeds it three
+kinds of mutants in turn: bytes of the file changed (most fail the checksum); fields of the plan changed and the
+checksum made to fit (what an attacker writes); and the words of the program changed behind the Python checks (what the
+C library must refuse alone).  Mutants that are accepted are run.  Any finding of a sanitizer aborts with its report.
+"""
+
+import argparse
+import contextlib
+import copy
+import ctypes
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+NUMBERS = [0, 1, -1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 1 << 15, 1 << 16, 1 << 24, (1 << 24) + 1, 1 << 28, 1 << 31]
+NUMBERS += [(1 << 31) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, -(1 << 31), -(1 << 63)]
+VALUES: list[Any] = [*NUMBERS, None, True, "", "x", [], {}, [1], [1, 1], [0, 0], 0.5, 1e-45, 1e30, 1e308, -1.5]
+MAX_MACS = 1 << 21
+
+
+def restart_with_sanitizers(arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        configure = ["cmake", "-S", str(ROOT), "-B", folder, "-DBBN_SANITIZE=ON", "-DBBN_WERROR=ON"]
+        subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--build", folder, "-j2"], check=True, stdout=subprocess.DEVNULL)
+        found = [
+            subprocess.run(
+                ["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True
+            ).stdout.strip()
+            for name in ("libasan.so", "libubsan.so")
+        ]
+        environment = os.environ | {
+            "FUZZ_LIBRARY": str(Path(folder) / "_bayesbinn.so"),
+            "LD_PRELOAD": " ".join(found),
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096",
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        }
+        return subprocess.run([sys.executable, __file__, *arguments], env=environment, check=False).returncode
+
+
+def mutate_bytes(raw: bytes, random_: random.Random) -> bytes:
+    damaged = bytearray(raw)
+    for _ in range(random_.choice([1, 1, 2, 8])):
+        position = random_.randrange(len(damaged)) if len(damaged) > 1 else 0
+        damaged = damaged or bytearray(1)
+        match random_.randrange(5):
+            case 0:
+                damaged[position] ^= 1 << random_.randrange(8)
+            case 1:
+                damaged[position] = random_.randrange(256)
+            case 2:
+                del damaged[position : position + random_.randrange(1, 64)]
+            case 3:
+                damaged[position:position] = random_.randbytes(random_.randrange(1, 64))
+            case _:
+                damaged = damaged[: position + 1]
+    return bytes(damaged)
+
+
+def mutate_plan(plan: dict[str, Any], tensors: dict[str, Any], random_: random.Random) -> None:
+    """Change a few fields anywhere in the plan, and now and then a tensor."""
+    for _ in range(random_.choice([1, 1, 1, 2, 4])):
+        places: list[tuple[Any, Any]] = []
+
+        def walk(node: Any, places: list[tuple[Any, Any]] = places) -> None:
+            for key in list(node) if isinstance(node, dict) else range(len(node)):
+                places.append((node, key))
+                if isinstance(node[key], dict | list):
+                    walk(node[key])
+
+        walk(plan)
+        node, key = random_.choice(places)
+        match random_.randrange(6):
+            case 0 if isinstance(node, dict):
+                del node[key]
+            case 1:
+                node[key] = json.loads(json.dumps(random_.choice(places)[0]))
+            case 2 if isinstance(node[key], int) and not isinstance(node[key], bool):
+                node[key] += random_.choice([-2, -1, 1, 2, 16])
+            case 3 if isinstance(node, list):
+                node.append(json.loads(json.dumps(node[key])))
+            case 4 if tensors and random_.random() < 0.5:
+                name = random_.choice(list(tensors))
+                flat = tensors[name].reshape(-1)
+                tensors[name] = flat[: random_.randrange(len(flat) + 1)].copy()
+            case _:
+                node[key] = copy.deepcopy(random_.choice(VALUES))
+
+
+def fuzz(files: int, seed: int) -> Counter[str]:
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+    from bayesbinn import _native
+    from bayesbinn.runtime import FormatError, Network
+    from bayesbinn.runtime.container import read, write
+    from bayesbinn.runtime.native_engine import ERROR_BYTES, encode
+    from bayesbinn.runtime.program import check
+
+    library = ctypes.CDLL(os.environ["FUZZ_LIBRARY"])
+    _native._open = lambda: library  # type: ignore[assignment]
+    corpus = [path.read_bytes() for path in sorted(Path(os.environ["FUZZ_CORPUS"]).glob("*.bbnn"))]
+    random_, counts, isas = random.Random(seed), Counter[str](), _native.instruction_sets()
+    for name in ("bbn_create", "bbn_run", "bbn_free"):
+        getattr(library, name).argtypes = None
+    library.bbn_create.restype = ctypes.c_void_p
+    programs = [(check(read(raw)), *encode(check(read(raw)))) for raw in corpus]
+    started = time.monotonic()
+    for i in range(files):
+        os.environ["BAYESBINN_ISA"] = isas[i % len(isas)]
+        if i % 3 < 2:
+            raw = random_.choice(corpus)
+            if i % 3 == 0:
+                mutant = mutate_bytes(raw, random_)
+            else:
+                container = read(raw)
+                plan, tensors = json.loads(json.dumps(container.plan)), dict(container.tensors)
+                mutate_plan(plan, tensors, random_)
+                try:
+                    mutant = write(plan, {k: np.asarray(v, v.dtype.newbyteorder("=")) for k, v in tensors.items()})
+                except (ValueError, UnicodeEncodeError):
+                    counts["not writable"] += 1
+                    continue
+            try:
+                program = check(read(mutant))
+                if sum(max(op.num_macs, np.prod(op.shape) * np.prod(op.kernel)) for op in program.ops) > MAX_MACS:
+                    counts["accepted, too large to run here"] += 1
+                    continue
+                network = Network(program)
+                network.run(np.ones((2, *program.input_shape), np.float32), random_.randint(0, program.num_samples))
+                counts["accepted and run"] += 1
+            except FormatError:
+                counts["refused"] += 1
+            except MemoryError:
+                counts["refused for memory"] += 1
+            continue
+        program, words, data = random_.choice(programs)
+        words = words.copy()
+        for _ in range(random_.choice([1, 1, 2, 4])):
+            at = random_.randrange(len(words))
+            words[at] = random_.choice([random_.choice(NUMBERS), int(words[at]) + random_.choice([-1, 1, 8])]) % (
+                1 << 63
+            )
+        length = random_.choice([len(words)] * 9 + [random_.randrange(len(words))])
+        data = data[
+            : random_.choice([len(data)] * 9 + [random_.randrange(len(data))])
+        ].copy()  # exact, so that ASan sees
+        error = ctypes.create_string_buffer(ERROR_BYTES)
+        net = library.bbn_create(
+            ctypes.c_void_p(words.ctypes.data), ctypes.c_int64(length), ctypes.c_void_p(data.ctypes.data),
+            ctypes.c_int64(len(data)), isas[i % len(isas)].encode(), 1, error, ERROR_BYTES,
+        )  # fmt: skip
+        if not net:
+            counts["program refused"] += 1
+            continue
+        counts["program accepted"] += 1
+        with contextlib.suppress(MemoryError):
+            run_program(library, net, words, counts)
+        library.bbn_free(ctypes.c_void_p(net))
+    print(f"{files:,} mutants in {time.monotonic() - started:.0f} s: {dict(counts)}")
+    return counts
+
+
+def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Counter[str]) -> None:
+    """Run an accepted program, if its sizes (worked out anew from the words) are small."""
+    shapes, cost = [tuple(int(n) for n in words[1:4])], 0
+    for w in words[5:].reshape(-1, 24)[: int(words[0])].tolist():
+        channels, *size = shapes[w[1]]
+        window = w[0] <= 3
+        taps = 1
+        if window:
+            pairs = zip(size, w[4:6], w[6:8], w[8:10], w[10:12], strict=True)
+            size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in pairs]
+            taps = w[4] * w[5]
+        if w[0] <= 1:
+            taps *= channels
+            channels = w[3]
+        if w[0] == 8:
+            channels, size = channels * size[0] * size[1], [1, 1]
+        shapes.append((channels, *size))
+        cost += channels * size[0] * size[1] * taps
+    if cost > MAX_MACS or np.prod(shapes[0]) > MAX_MACS:
+        counts["program too large to run here"] += 1
+        return
+    x = np.ones(2 * int(np.prod(shapes[0])), np.float32)
+    out = np.empty(2 * int(np.prod(shapes[-1])), np.float32)
+    library.bbn_run(
+        ctypes.c_void_p(net), ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(2), ctypes.c_int64(0), ctypes.c_int64(1),
+        ctypes.c_void_p(out.ctypes.data),
+    )  # fmt: skip
+    counts["program run"] += 1
+
+
+def write_corpus(folder: Path) -> None:
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+    import torch
+
+    import bayesbinn as bb
+    from tests.deploy.nets import Sign, mlp, resnet, trained
+
+    torch.manual_seed(0)
+    nets = {"mlp": (mlp((20, 9, 5)), (20,)), "resnet": (resnet(), (3, 12, 12))}
+    nets["sign"] = (trained(torch.nn.Sequential(Sign(), torch.nn.Conv1d(3, 5, 3, padding=1))), (3, 9))
+    for name, (net, shape) in nets.items():
+        for activations in ("int8", "int16"):
+            raw = bb.deploy.pack(net, num_samples=1, activations=activations, input_shape=shape)  # type: ignore[arg-type]
+            (folder / f"{name}-{activations}.bbnn").write_bytes(raw)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if "FUZZ_LIBRARY" in os.environ:
+        fuzz(arguments.files, arguments.seed)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        write_corpus(Path(folder))
+        os.environ["FUZZ_CORPUS"] = folder
+        return restart_with_sanitizers(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
