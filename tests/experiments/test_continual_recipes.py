@@ -1,4 +1,4 @@
-"""Recipes of continual runs are sound, their commands mean what they run, and the page is as its generator writes it."""
+"""Recipes of continual runs are sound, their commands mean what they run, the page is as its generator writes it."""
 
 import json
 import shlex
