@@ -13,7 +13,8 @@ from typing import Any
 
 from bayesbinn.train.checkpoint import write_text
 from bayesbinn.train.config import read_toml
-from bayesbinn.train.continual import ContinualCallbacks, train_continual
+from bayesbinn.train.continual import train_continual
+from bayesbinn.train.continual_loop import ContinualCallbacks
 from bayesbinn.train.errors import UserError
 from bayesbinn.train.recipe import read_results
 

@@ -15,8 +15,9 @@ import torch
 from bayesbinn.continual import Naive
 from bayesbinn.train import UserError
 from bayesbinn.train.config import make
-from bayesbinn.train.continual import ContinualCallbacks, build, train_continual
+from bayesbinn.train.continual import build, train_continual
 from bayesbinn.train.continual_config import STRATEGIES, ContinualConfig, resolve_continual
+from bayesbinn.train.continual_loop import ContinualCallbacks
 from bayesbinn.train.loop import StoppedError
 from bayesbinn.train.tasks import load_stream
 

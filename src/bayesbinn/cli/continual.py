@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..train import config as configuration
-from ..train.continual import ContinualCallbacks, train_continual
+from ..train.continual import train_continual
 from ..train.continual_config import NOT_USED, STRATEGIES, ContinualConfig
+from ..train.continual_loop import ContinualCallbacks
 from ..train.continual_report import write_report
 from ..train.loop import StoppedError
 from ..train.run import check_new

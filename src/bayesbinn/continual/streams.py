@@ -5,7 +5,7 @@ random depends only on a seed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
@@ -227,57 +227,6 @@ def from_tasks(tasks: Sequence[tuple[Examples, Examples]], name: str = "own") ->
     return Stream(name, len(tasks), shape, num_outputs, make)
 
 
-def multi_head(stream: Stream) -> Stream:
-    """The same tasks, each with outputs of its own: task t uses outputs t·C to (t+1)·C − 1, and labels move along.
-
-    >>> data = Examples(torch.zeros(2, 3), torch.tensor([0, 1]))
-    >>> task = multi_head(from_tasks([(data, data)] * 3))[2]
-    >>> task.outputs, task.train.y.tolist()
-    ((4, 5), [4, 5])
-    """
-    width = stream.num_outputs
-
-    heads = tuple(tuple(range(t * width, (t + 1) * width)) for t in range(stream.num_tasks))
-
-    def make(t: int) -> Task:
-        task = stream.make(t)
-        train, test = (partial(_relabelled, make, t * width) for make in (task.make_train, task.make_test))
-        return replace(task, make_train=train, make_test=test, outputs=heads[t])
-
-    return replace(stream, num_outputs=width * stream.num_tasks, make=make, heads=heads)
-
-
-def competitors(stream: Stream) -> Tensor | None:
-    """(num_outputs, num_outputs) offsets of the logits, one row per label: 0 where an output competes with it, else −∞.
-
-    `logits + competitors[y]` is what to train on when a batch may hold several tasks; None for a single head.
-
-    >>> data = Examples(torch.zeros(4, 1), torch.arange(4))
-    >>> competitors(split(data, data, num_tasks=2, heads=True))[3].tolist()
-    [-inf, -inf, 0.0, 0.0]
-    """
-    if stream.heads is None:
-        return None
-    offsets = torch.full((stream.num_outputs, stream.num_outputs), float("-inf"))
-    for outputs in stream.heads:
-        index = torch.tensor(outputs)
-        offsets[index[:, None], index] = 0.0
-    return offsets
-
-
-def task_logits(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
-    """Logits (B, C) with the outputs of other tasks at −∞, so that they neither win nor learn; None changes nothing.
-
-    >>> task_logits(torch.tensor([[1.0, 2.0, 3.0]]), (0, 2))
-    tensor([[1., -inf, 3.]])
-    """
-    if outputs is None:
-        return logits
-    closed = torch.full((logits.shape[-1],), float("-inf"), dtype=logits.dtype, device=logits.device)
-    closed[list(outputs)] = 0.0
-    return logits + closed
-
-
 def draw_batch(
     task: Task, following: Task | None, chosen: Tensor, progress: float, blend: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -317,11 +266,6 @@ def _applied(examples: Examples, transform: Callable[[Tensor], Tensor]) -> Examp
 def _of_classes(examples: Examples, classes: tuple[int, ...]) -> Examples:
     chosen = torch.isin(examples.y, torch.tensor(classes, device=examples.y.device))
     return Examples(examples.x[chosen], examples.y[chosen])
-
-
-def _relabelled(make: Callable[[], Examples], offset: int) -> Examples:
-    examples = make()
-    return Examples(examples.x, examples.y + offset)
 
 
 def _num_classes(examples: Examples) -> int:
