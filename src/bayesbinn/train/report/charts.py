@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420, 264
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 42
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 30, 42
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def chart(series: Sequence[Series], x: Axis, y: Axis, title: str, words: str) ->
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     middle = LEFT + inner_width / 2
     parts.append(f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x.label)}</text>')
-    turn = f"translate(11 {TOP + inner_height / 2:.0f}) rotate(-90)"
-    parts.append(f'<text class="label" transform="{turn}" text-anchor="middle">{escape(y.label)}</text>')
+    parts.append(f'<text class="label" x="0" y="13">{escape(y.label)}</text>')
     number = 0
     for s in series:
         points = [place(px, py) for px, py in zip(s.x, s.y, strict=True)]
