@@ -83,7 +83,7 @@ CASES = [
     ((*TRAIN, "--epochs", "many"), "'--epochs': 'many' is not a valid integer"),
     ((*TRAIN, "--model", "resnet"), "'resnet' is not one of 'mlp', 'vgg-small', 'resnet18'"),
     (("train", "digits"), "Missing option '--output': name a folder for the run"),
-    (("evaluate",), "Missing argument 'RUN'"),
+    (("evaluate",), "Missing argument 'RUN...'"),
     (("predict", "images"), "Missing argument 'FILES...'"),
     (("evaluate", "images", "--samples", -1), "'--samples': -1 is not in the range x>=0"),
     (("predict", "images", "x.npy", "--samples", -1), "'--samples': -1 is not in the range x>=0"),

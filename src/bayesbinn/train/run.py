@@ -14,15 +14,9 @@ from .config import Config, make_config, read_toml, to_toml
 from .data import load_data, to_device
 from .environment import environment
 from .errors import UserError
-<<<<<<< HEAD
-from .evaluation import evaluate
+from .evaluation import evaluate_voters
 from .loop import Callbacks, Trainer, check_description, load_state
 from .methods import apply_method, check_method, resolve
-=======
-from .evaluation import evaluate_voters
-from .loop import Callbacks, Trainer, load_state
-from .methods import apply_method, resolve
->>>>>>> ad7e668 (Uncertainty: metrics, voters, out-of-distribution and corruption evaluation, report.html)
 from .models import build_model
 from .report import write_report
 from .voters import make_voters
