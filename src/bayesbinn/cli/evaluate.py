@@ -94,7 +94,7 @@ def evaluate(
         report = runs[0] / "report.html"
     if report is not None and not no_report:
         write_report(report, runs, net, config, test.test.x, result)
-        click.echo(f"report in {report}", err=as_json)
+        click.echo(f"report in {report}", err=True)
 
 
 def _check_fits(data: Data, description: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def natural_histograms(net: nn.Module) -> list[dict[str, Any]]:
         natural = layers[s.name].natural.float().cpu().flatten()
         # a part is enough for a range, and torch.quantile refuses large tensors
         spread = natural[:: max(1, len(natural) // 100_000)].abs().quantile(0.99)
-        limit = max(3.0, math.ceil(float(spread)))
+        limit = max(3.0, float(spread.ceil()))
         share = torch.histc(natural.clamp(-limit, limit), 41, -limit, limit) / len(natural)
         histograms.append(
             {
