@@ -135,7 +135,7 @@ def main() -> None:
         os.environ.setdefault("PYTHONPATH", str(ROOT / "src"))
         s = Study(config, arguments.output.resolve(), arguments.work.resolve(), not arguments.no_train)
         study(s, config["seeds"] if arguments.seeds is None else arguments.seeds)
-    from experiments.uncertainty_page import write  # needs the repository on the path
+    from experiments.uncertainty_page import write
 
     write(json.loads(arguments.output.read_text(encoding="utf-8")), ROOT / "docs")
 
