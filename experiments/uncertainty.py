@@ -78,7 +78,8 @@ class Study:
 
     def _call(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "bayesbinn", *arguments]
-        run = subprocess.run(command, cwd=self.work, stdout=subprocess.PIPE, text=True, check=True)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}  # the folder of the runs is the working one
+        run = subprocess.run(command, cwd=self.work, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         return run.stdout
 
 
@@ -132,7 +133,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.render:
         config = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
-        os.environ.setdefault("PYTHONPATH", str(ROOT / "src"))
         s = Study(config, arguments.output.resolve(), arguments.work.resolve(), not arguments.no_train)
         study(s, config["seeds"] if arguments.seeds is None else arguments.seeds)
     from experiments.uncertainty_page import write

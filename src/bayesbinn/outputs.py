@@ -92,15 +92,13 @@ def dropout_outputs(
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1 for Monte-Carlo dropout, got {num_samples}")
     _check_inputs(x, batch_size)
-    masks = [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+    masks = _dropouts(net)
     if not masks:
         raise ValueError("this network has no active dropout layer: Monte-Carlo dropout would repeat one prediction")
     for i in range(num_samples):
-        devices = list({p.device for p in net.parameters() if p.device.type == "cuda"})
-        with evaluating(net), torch.random.fork_rng(devices):
+        with evaluating(net), _own_generator(net, seed=(seed << 20) + i):
             for mask in masks:
                 mask.train()
-            torch.manual_seed((seed << 20) + i)
             output = _forward(net, x, batch_size)
         yield output
 
@@ -122,7 +120,8 @@ def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> 
     """Inside, batch norm uses the statistics of `x` under the weights in force here; on exit the old ones are back.
 
     Use it inside `sampled_weights` for one draw, or outside for the mode.  To keep the new statistics, save the
-    state_dict inside.  Dropout is off while they are collected.
+    state_dict inside.  Dropout is on while they are collected, as it was in training: without it the activations vary
+    less, and the network gets surer than its calibration bears (measured: docs/uncertainty.md).
 
     Args:
         net: its batch-norm layers must track running statistics to be affected.
@@ -139,11 +138,13 @@ def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> 
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = [({k: v.clone() for k, v in m.named_buffers()}, m.momentum) for m in norms]
     try:
-        with evaluating(net), torch.no_grad():
+        with evaluating(net), _own_generator(net, seed=0), torch.no_grad():
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # plain average over the batches
                 norm.train()
+            for mask in _dropouts(net):
+                mask.train()
             _forward(net, x, batch_size)
         yield net
     finally:
@@ -151,6 +152,19 @@ def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> 
             norm.momentum = momentum
             for name, old in buffers.items():
                 norm.get_buffer(name).copy_(old)
+
+
+def _dropouts(net: nn.Module) -> list[nn.Module]:
+    return [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+
+
+@contextmanager
+def _own_generator(net: nn.Module, seed: int) -> Iterator[None]:
+    """Torch's global generators seeded inside, and as they were afterwards."""
+    devices = list({p.device for p in net.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
 
 
 def _check_inputs(x: Tensor, batch_size: int) -> None:

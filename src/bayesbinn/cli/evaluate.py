@@ -75,7 +75,7 @@ def evaluate(
     loaded = [load_run(run, device) for run in runs]
     net, config, description = loaded[0]
     for run, (_, _, other) in zip(runs, loaded, strict=True):
-        if other != description:
+        if any(other[key] != description[key] for key in ("input_shape", "num_classes")):
             raise UserError(
                 f"{run} is of other inputs or classes than {runs[0]}: an ensemble needs runs of one data set"
             )

@@ -43,14 +43,18 @@ def figure(title: str, words: str, series: Sequence[Series], x: Axis, y: Axis, d
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """>>> percent(0.9884)
+    """A share as text.
+
+    >>> percent(0.9884)
     '98.84 %'
     """
     return f"{100 * value:.{digits}f} %"
 
 
 def size(num_bytes: int) -> str:
-    """>>> size(123_456)
+    """A number of bytes as text, to three digits.
+
+    >>> size(123_456)
     '123 kB'
     """
     for unit, scale in (("MB", 10**6), ("kB", 10**3)):
