@@ -1,14 +1,13 @@
 """Monte-Carlo prediction: the mode, or the mean over networks drawn from the posterior, and how sure it is."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .posterior import generator_for, has_posterior, sampled_weights
+from .outputs import posterior_outputs
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,48 @@ class RegressionPrediction:
     num_samples: int
 
 
-def predict(net: nn.Module, x: Tensor, num_samples: int = 32, *, seed: int = 0, batch_size: int = 1024) -> Prediction:
+def average(outputs: Iterable[Tensor]) -> Iterator[Prediction]:
+    """The predictions of the first 1, 2, ..., S networks, given the logits (B, C) of each: one pass, one running sum.
+
+    Args:
+        outputs: from `bayesbinn.outputs`: draws of a posterior, members of an ensemble, dropout masks.
+
+    Raises:
+        ValueError: for an output that is not (B, C).
+
+    >>> logits = torch.tensor([[0.0, 9.0]]), torch.tensor([[9.0, 0.0]])
+    >>> [round(float(p.mutual_information), 2) for p in average(logits)]  # the second disagrees
+    [0.0, 0.69]
+    """
+    total = expected_entropy = votes = torch.zeros(())
+    for networks, logits in enumerate(outputs, start=1):
+        if logits.ndim != 2:
+            raise ValueError(f"predict needs a network output of shape (B, C), got {tuple(logits.shape)}")
+        log_probs = torch.log_softmax(logits.float() if logits.dtype != torch.float64 else logits, -1)
+        probs = log_probs.exp()
+        total = probs + total
+        expected_entropy = _entropy(probs) + expected_entropy
+        votes = F.one_hot(probs.argmax(-1), probs.shape[-1]) + votes
+        entropy = _entropy(total / networks)
+        yield Prediction(
+            probs=total / networks,
+            entropy=entropy,
+            expected_entropy=expected_entropy / networks,
+            mutual_information=(entropy - expected_entropy / networks).clamp(min=0),
+            variation_ratio=1 - votes.amax(-1) / networks,
+            num_samples=networks,
+        )
+
+
+def predict(
+    net: nn.Module,
+    x: Tensor,
+    num_samples: int = 32,
+    *,
+    seed: int = 0,
+    batch_size: int = 1024,
+    calibration: Tensor | None = None,
+) -> Prediction:
     """Class probabilities  p(y|x) = 1/S Σ_s softmax f_{w_s}(x),  w_s ~ q,  and their uncertainty.
 
     The network's output is taken as logits.  The S networks are the same for every input and depend only on `seed`;
@@ -58,6 +98,8 @@ def predict(net: nn.Module, x: Tensor, num_samples: int = 32, *, seed: int = 0, 
         num_samples: S ≥ 0; 0 predicts with the mode, w = sign λ.
         seed: of the posterior draws.
         batch_size: inputs in one forward pass.
+        calibration: training inputs on which each network re-estimates its batch-norm statistics; None: the running
+            ones (docs/uncertainty.md says when which is better).
 
     Returns:
         A `Prediction`, on the network's device.
@@ -72,24 +114,10 @@ def predict(net: nn.Module, x: Tensor, num_samples: int = 32, *, seed: int = 0, 
     >>> predict(net, torch.zeros(2, 4), num_samples=0).probs.shape
     torch.Size([2, 3])
     """
-    total = expected_entropy = votes = torch.zeros(())
-    for logits in _outputs(net, x, num_samples, seed, batch_size, _check_logits):
-        log_probs = torch.log_softmax(logits.float() if logits.dtype != torch.float64 else logits, -1)
-        probs = log_probs.exp()
-        total = probs + total
-        expected_entropy = _entropy(probs) + expected_entropy
-        votes = F.one_hot(probs.argmax(-1), probs.shape[-1]) + votes
-    networks = max(num_samples, 1)
-    probs, expected_entropy = total / networks, expected_entropy / networks
-    entropy = _entropy(probs)
-    return Prediction(
-        probs=probs,
-        entropy=entropy,
-        expected_entropy=expected_entropy,
-        mutual_information=(entropy - expected_entropy).clamp(min=0) if num_samples else torch.zeros_like(entropy),
-        variation_ratio=1 - votes.amax(-1) / networks,
-        num_samples=num_samples,
-    )
+    outputs = posterior_outputs(net, x, num_samples, seed=seed, batch_size=batch_size, calibration=calibration)
+    for prediction in average(outputs):  # noqa: B007  (the last one counts)
+        pass
+    return replace(prediction, num_samples=num_samples)
 
 
 def predict_regression(
@@ -104,55 +132,12 @@ def predict_regression(
     torch.Size([2, 1])
     """
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for output in _outputs(net, x, num_samples, seed, batch_size, lambda _: None):
+    for output in posterior_outputs(net, x, num_samples, seed=seed, batch_size=batch_size):
         count += 1  # Welford's update: no cancellation when the deviation is small beside the mean
         delta = output - mean
         mean = mean + delta / count
         squares = delta * (output - mean) + squares
     return RegressionPrediction(mean=mean, std=(squares / count).sqrt(), num_samples=num_samples)
-
-
-@torch.no_grad()
-def _outputs(
-    net: nn.Module, x: Tensor, num_samples: int, seed: int, batch_size: int, check: Callable[[Tensor], None]
-) -> Iterator[Tensor]:
-    """The network's output for all of x, once per drawn network (or once, for the mode)."""
-    if num_samples < 0:
-        raise ValueError(f"num_samples must be at least 0 (0 is the mode), got {num_samples}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if len(x) == 0:
-        raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
-    if num_samples and not has_posterior(net):
-        raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use 0")
-    generator = generator_for(net, seed) if num_samples else None
-    parameter = next(net.parameters(), None)
-    device = x.device if parameter is None else parameter.device
-    with evaluating(net):
-        for _ in range(max(num_samples, 1)):
-            with sampled_weights(net, generator) if num_samples else nullcontext():
-                outputs = []
-                for start in range(0, len(x), batch_size):
-                    outputs.append(net(x[start : start + batch_size].to(device)))
-                    check(outputs[-1])
-            yield torch.cat(outputs)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode inside; on exit every module gets its own mode back."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield net
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _check_logits(logits: Tensor) -> None:
-    if logits.ndim != 2:
-        raise ValueError(f"predict needs a network output of shape (B, C), got {tuple(logits.shape)}")
 
 
 def _entropy(probs: Tensor) -> Tensor:

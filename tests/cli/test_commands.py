@@ -57,6 +57,8 @@ def test_train_and_use_the_run(cli, tmp_path, monkeypatch):
     assert shown.stdout.splitlines() == lines[2:-1]
     stored = json.loads((tmp_path / "runs/first/evaluation.json").read_text())
     result = json.loads(cli("evaluate", "runs/first", "--samples", 4, "--json").stdout)
+    assert result.pop("figures").keys() == {"reliability", "risk_coverage", "entropy", "examples"}
+    assert result.pop("environment")["threads"] == 1
     assert result == {k: v for k, v in stored.items() if k not in ("environment", "train_seconds")}
 
 
@@ -181,6 +183,38 @@ def test_evaluate_without_posterior_says_so(cli, here, run):
     assert shown.exit_code == 0
     assert "no posterior: this method learns one network" in shown.stdout
     assert "mean of" not in shown.stdout
+
+
+def test_evaluate_with_everything(cli, here, tmp_path):
+    options = (
+        "--samples",
+        4,
+        "--ood",
+        "noise",
+        "--corruptions",
+        "--batch-norm",
+        "own",
+        "--report",
+        tmp_path / "r.html",
+    )
+    shown = cli("evaluate", "images", *options)
+    assert shown.exit_code == 0, shown.output
+    for word in ("noise, mean", "mutual information", "rotation", "AUROC", "networks"):
+        assert word in shown.stdout
+    assert "<!doctype html>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert shown.stderr == f"report in {tmp_path / 'r.html'}\n"
+    result = json.loads(cli("evaluate", "images", *options, "--json", "--no-report").stdout)
+    assert (result["batch_norm"], len(result["corruptions"]["blur"])) == ("own", 6)
+    assert set(result["ood"]["noise"]["mean"]) == {"entropy", "mutual_information", "max_probability"}
+
+
+def test_evaluate_an_ensemble_and_dropout(cli, here, tmp_path):
+    train = ("train", "npz:images.npz", "--method", "ste", "--output", tmp_path / "other", *TINY)
+    assert cli(*train).exit_code == 0
+    result = json.loads(cli("evaluate", "ste", tmp_path / "other", "--json").stdout)
+    assert (result["voters"], result["num_samples"]) == ("2 trained networks", 2)
+    masks = json.loads(cli("evaluate", "ste", "--voters", "dropout", "--samples", 3, "--json", "--no-report").stdout)
+    assert (masks["voters"], masks["posterior"]) == ("3 dropout masks", None)
 
 
 def test_predict_csv(cli, here):

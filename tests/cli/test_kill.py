@@ -87,7 +87,7 @@ def test_killed_terminated_and_interrupted_at_random_moments(start, data, tmp_pa
     train({}, run, resume=True)
     assert final_state(run) == undisturbed
     assert set(contents(run)) == {
-        *("config.toml", "metrics.jsonl", "evaluation.json"),
+        *("config.toml", "metrics.jsonl", "evaluation.json", "report.html"),
         *("checkpoint", "checkpoint/model.safetensors", "checkpoint/training.safetensors", "checkpoint/state.json"),
     }
 

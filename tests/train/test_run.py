@@ -34,7 +34,9 @@ def run(tmp_path, data):
 def test_a_run_holds_what_it_promises(tmp_path, data, method):
     run = tmp_path / "deep" / "run"
     result = train({**TINY, "data": data, "epochs": 2, "method": method}, run)
-    assert {p.name for p in run.iterdir()} == {"config.toml", "checkpoint", "metrics.jsonl", "evaluation.json"}
+    assert {p.name for p in run.iterdir()} == {
+        *("config.toml", "checkpoint", "metrics.jsonl", "evaluation.json", "report.html")
+    }
     stored = json.loads((run / "evaluation.json").read_text())
     assert {**result, "environment": stored["environment"]} == stored
     config = make_config(read_toml(run / "config.toml"))

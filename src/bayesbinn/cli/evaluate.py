@@ -2,18 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any, get_args
 
 import click
+from torch import Tensor
 
-from ..train import evaluate as evaluate_network
 from ..train import load_run
-from ..train.data import load_data
+from ..train.data import Data, Split, load_data
+from ..train.environment import environment
 from ..train.errors import UserError
+from ..train.evaluation import evaluate_voters
+from ..train.ood import ood_inputs
+from ..train.report import write_report
+from ..train.voters import Kind, make_voters
 from .tables import evaluation_lines
+
+CALIBRATION = 2000  # training inputs that batch norm sees again
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--samples",
     default=32,
@@ -21,22 +29,94 @@ from .tables import evaluation_lines
     type=click.IntRange(0),
     help="Networks drawn for the mean; 0: mode only.",
 )
+@click.option(
+    "--voters",
+    type=click.Choice(get_args(Kind)),
+    help="Who is averaged; default: posterior; ensemble for several RUNs.",
+)
 @click.option("--data", help="Another data set of the same shape and classes; default: the run's own.")
+@click.option("--ood", multiple=True, help="Inputs of another kind: a data set, or noise; may be repeated.")
+@click.option("--corruptions", is_flag=True, help="Also under noise, blur and rotation at five strengths.")
+@click.option(
+    "--batch-norm",
+    type=click.Choice(["shared", "own"]),
+    default="shared",
+    show_default=True,
+    help="Statistics of training, or re-estimated for each network on training inputs.",
+)
+@click.option("--scale", is_flag=True, help="Also fit the output's temperature on the run's validation examples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the draws.")
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="HTML report; default: RUN/report.html of a single RUN."
+)
+@click.option("--no-report", is_flag=True, help="Write no report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def evaluate(run: Path, samples: int, data: str | None, seed: int, device: str, as_json: bool) -> None:
-    """Accuracy, NLL and ECE of a RUN on its test set: the mode, and the mean of posterior samples."""
-    net, config, description = load_run(run, device)
-    name = data or config.data
-    test = load_data(name).test
-    found, need = tuple(test.x.shape[1:]), description["input_shape"]
+def evaluate(
+    runs: tuple[Path, ...],
+    samples: int,
+    voters: Kind | None,
+    data: str | None,
+    ood: tuple[str, ...],
+    corruptions: bool,
+    batch_norm: str,
+    scale: bool,
+    seed: int,
+    device: str,
+    report: Path | None,
+    no_report: bool,
+    as_json: bool,
+) -> None:
+    """Accuracy, likelihood, calibration and uncertainty on test data, printed and drawn in RUN/report.html.
+
+    One RUN: its mode, and the mean of its posterior samples (or dropout masks, --voters dropout). Several RUNs of one
+    data set: their ensemble, each network at its mode.
+    """
+    loaded = [load_run(run, device) for run in runs]
+    net, config, description = loaded[0]
+    for run, (_, _, other) in zip(runs, loaded, strict=True):
+        if any(other[key] != description[key] for key in ("input_shape", "num_classes")):
+            raise UserError(
+                f"{run} is of other inputs or classes than {runs[0]}: an ensemble needs runs of one data set"
+            )
+    own = load_data(config.data, config.validation)
+    test = own if data in (None, config.data) else load_data(str(data))
+    _check_fits(test, description)
+    outside = {name: ood_inputs(name, test) for name in ood}
+    chosen = make_voters(
+        [net for net, _, _ in loaded], samples, voters, seed, _calibration(own) if batch_norm == "own" else None
+    )
+    held_out = _held_out(own, runs[0]) if scale else None
+    result = evaluate_voters(chosen, test.test, ood=outside, corruptions=corruptions, held_out=held_out)
+    result["environment"] = environment()
+    click.echo(json.dumps(result, indent=2) if as_json else "\n".join(evaluation_lines(result)))
+    if report is None and len(runs) == 1:
+        report = runs[0] / "report.html"
+    if report is not None and not no_report:
+        write_report(report, runs, net, config, test.test.x, result)
+        click.echo(f"report in {report}", err=True)
+
+
+def _check_fits(data: Data, description: dict[str, Any]) -> None:
+    found, need = data.input_shape, description["input_shape"]
     if found != need:
-        raise UserError(f"{name} has inputs of shape {found}, the network takes {need}: give data of that shape")
-    classes, known = int(test.y.max()) + 1, description["num_classes"]
+        raise UserError(f"{data.name} has inputs of shape {found}, the network takes {need}: give data of that shape")
+    classes, known = int(data.test.y.max()) + 1, description["num_classes"]
     if classes > known:
         raise UserError(
-            f"{name} holds class {classes - 1}, the network knows 0 to {known - 1}: give data of its classes"
+            f"{data.name} holds class {classes - 1}, the network knows 0 to {known - 1}: give data of its classes"
         )
-    result = evaluate_network(net, test, samples, seed)
-    click.echo(json.dumps(result, indent=2) if as_json else "\n".join(evaluation_lines(result)))
+
+
+def _calibration(data: Data) -> Tensor:
+    """Training inputs spread over the whole set."""
+    x = data.train.x
+    return x[:: max(1, len(x) // CALIBRATION)][:CALIBRATION]
+
+
+def _held_out(data: Data, run: Path) -> Split:
+    if data.validation is None:
+        raise UserError(
+            f"--scale needs examples that {run} has not trained on, and it held none out: train with --validation 0.1"
+        )
+    return data.validation

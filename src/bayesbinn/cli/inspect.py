@@ -10,6 +10,7 @@ import click
 from ..nn import binary_layers
 from ..posterior import has_posterior, posterior_summary
 from ..train import load_run
+from ..train.figures import network_size
 from .tables import table
 
 
@@ -28,18 +29,13 @@ def inspect(run: Path, as_json: bool) -> None:
         return
     net, config, description = load_run(run)
     binary = dict(binary_layers(net))
-    num_binary = sum(layer.natural.numel() for layer in binary.values())
-    num_real = sum(p.numel() for p in net.parameters()) - num_binary
     summary = posterior_summary(net) if has_posterior(net) else None
     result: dict[str, Any] = {
         "model": config.model,
         "method": config.method,
         "data": config.data,
         **description,
-        "binary_weights": num_binary,
-        "real_parameters": num_real,
-        "bytes_as_bits": (num_binary + 7) // 8 + 4 * num_real,
-        "bytes_as_float32": 4 * (num_binary + num_real),
+        **network_size(net),
         "layers": [
             {"name": name, "type": type(layer).__name__, "shape": list(layer.natural.shape)}
             for name, layer in binary.items()
@@ -57,9 +53,10 @@ def inspect(run: Path, as_json: bool) -> None:
         rows.append([name, type(layer).__name__, shape, f"{layer.natural.numel():,}"])
     if binary:
         click.echo("\n".join(table(rows)))
+    bits, full = result["bytes_as_bits"], result["bytes_as_float32"]
     click.echo(
-        f"{num_binary:,} binary weights and {num_real:,} real parameters: {result['bytes_as_bits']:,} bytes as bits, "
-        f"{result['bytes_as_float32']:,} as float32 ({result['bytes_as_float32'] / result['bytes_as_bits']:.1f}×)"
+        f"{result['binary_weights']:,} binary weights and {result['real_parameters']:,} real parameters: "
+        f"{bits:,} bytes as bits, {full:,} as float32 ({full / bits:.1f}×)"
     )
     if summary:
         click.echo(f"\n{summary}")

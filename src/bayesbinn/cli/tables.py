@@ -19,17 +19,59 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
     """The result of `train.evaluate` as text."""
-    rows = [["", "accuracy", "NLL (nats)", "ECE"]]
-    for name, label in (("mode", "mode"), ("mean", f"mean of {result['num_samples']}")):
-        if result[name] is not None:
-            m = result[name]
-            rows.append([label, f"{m['accuracy']:.2%}", f"{m['nll']:.4f}", f"{m['ece']:.4f}"])
+    trained = "trained" in result["voters"]  # an ensemble
+    rows = [["", "accuracy", "NLL (nats)", "Brier", "ECE", "classwise ECE", "AURC"]]
+    named = [("first network" if trained else "mode", result["mode"])]
+    if result["mean"] is not None:
+        named.append((f"mean of {result['num_samples']}" if not trained else result["voters"], result["mean"]))
+    if result.get("scaled"):
+        named.append((f"temperature {result['scaled']['temperature']:.2f}", result["scaled"]))
+    for label, m in named:
+        numbers = (m["nll"], m["brier"], m["ece"], m["classwise_ece"], m.get("aurc"))
+        rows.append([label, f"{m['accuracy']:.2%}", *("-" if n is None else f"{n:.4f}" for n in numbers)])
     lines = [f"on {result['num_examples']:,} test examples:", *table(rows)]
-    if result["posterior"] is None:
+    lines += (
+        _curve_lines(result["curve"], trained) + _ood_lines(result["ood"]) + _corruption_lines(result["corruptions"])
+    )
+    if result["mean"] is None and result["posterior"] is None:
         return [*lines, "no posterior: this method learns one network, so there is no mean and no model uncertainty"]
+    if result["posterior"] is None:
+        return lines
     p = result["posterior"]
     return [
         *lines,
         f"posterior of {p['num_weights']:,} weights: {p['undecided']:.1%} undecided (|λ| < 1), "
         f"{p['saturated']:.1%} saturated (|μ| > 0.99), entropy {p['entropy']:.3f} of 0.693 nats a weight",
     ]
+
+
+def _curve_lines(curve: Sequence[dict[str, Any]], trained: bool) -> list[str]:
+    if len(curve) < 2:
+        return []
+    rows = [["networks", "accuracy", "NLL (nats)", "ECE"]]
+    for point in curve:
+        label = str(point["samples"]) if point["samples"] else "first alone" if trained else "mode"
+        rows.append([label, f"{point['accuracy']:.2%}", f"{point['nll']:.4f}", f"{point['ece']:.4f}"])
+    return ["", *table(rows)]
+
+
+def _ood_lines(ood: dict[str, Any]) -> list[str]:
+    if not ood:
+        return []
+    rows = [["out of distribution", "score", "AUROC", "FPR95"]]
+    for name, found in ood.items():
+        for which in ("mode", "mean"):
+            for score, m in (found[which] or {}).items():
+                rows.append([f"{name}, {which}", score.replace("_", " "), f"{m['auroc']:.4f}", f"{m['fpr95']:.1%}"])
+    return ["", *table(rows)]
+
+
+def _corruption_lines(corruptions: dict[str, Any]) -> list[str]:
+    if not corruptions:
+        return []
+    rows = [["corruption", "strength", "accuracy", "NLL (nats)", "ECE", "entropy", "mutual information"]]
+    for kind, points in corruptions.items():
+        for p in points:
+            numbers = (p["nll"], p["ece"], p["entropy"], p["mutual_information"])
+            rows.append([kind, str(p["strength"]), f"{p['accuracy']:.1%}", *(f"{n:.4f}" for n in numbers)])
+    return ["", *table(rows)]

@@ -4,6 +4,7 @@ RUN/config.toml            what was asked
 RUN/checkpoint/            model.safetensors  training.safetensors  state.json
 RUN/metrics.jsonl          a line per epoch
 RUN/evaluation.json        the final evaluation, and what it was made with
+RUN/report.html            the same, and the training, for people
 """
 
 import json

@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from ..nn import binary_layers
 from ..optim import BayesBiNN
+from ..outputs import evaluating
 from ..posterior import PosteriorSummary, posterior_summary
-from ..predict import evaluating
 from .checkpoint import (
     checkpoint_folder,
     damaged,

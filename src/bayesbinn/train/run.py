@@ -14,10 +14,12 @@ from .config import Config, make_config, read_toml, to_toml
 from .data import load_data, to_device
 from .environment import environment
 from .errors import UserError
-from .evaluation import evaluate
+from .evaluation import evaluate_voters
 from .loop import Callbacks, Trainer, check_description, load_state
 from .methods import apply_method, check_method, resolve
 from .models import build_model
+from .report import write_report
+from .voters import make_voters
 
 
 def train(
@@ -68,7 +70,9 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
         write_text(run / "config.toml", to_toml(config))
     trainer.fit(callbacks)
-    result = evaluate(net, data.test, config.samples)
+    result = evaluate_voters(make_voters([net], config.samples), data.test)
+    write_report(run / "report.html", [run], net, config, data.test.x, result)
+    del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
     write_text(run / "evaluation.json", json.dumps({**result, "environment": environment()}, indent=2) + "\n")
     return result

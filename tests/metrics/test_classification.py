@@ -57,3 +57,32 @@ def test_results_are_plain_floats_and_labels_of_any_integer_type():
         results = metrics.accuracy(probs, labels), metrics.nll(probs, labels), metrics.ece(probs, labels)
         assert [type(r) for r in results] == [float] * 3
         assert results == (0.5, pytest.approx(-(math.log(0.7) + math.log(0.4)) / 2), pytest.approx(0.45))
+
+
+@given(seed=st.integers(0, 2**31), num_inputs=st.integers(1, 150), num_classes=st.integers(2, 8))
+def test_brier_classwise_ece_and_reliability_against_numpy(seed, num_inputs, num_classes):
+    generator = torch.Generator().manual_seed(seed)
+    probs = (3 * torch.randn(num_inputs, num_classes, generator=generator)).softmax(-1)
+    labels = torch.randint(num_classes, (num_inputs,), generator=generator)
+    p, y = probs.double().numpy(), labels.numpy()
+    onehot = np.eye(num_classes)[y]
+    assert metrics.brier(probs, labels) == pytest.approx(((p - onehot) ** 2).sum(-1).mean(), rel=1e-6)
+
+    errors = []
+    for c in range(num_classes):
+        bins = np.clip(np.floor(p[:, c] * 15).astype(int), 0, 14)
+        inside = [bins == b for b in range(15)]
+        errors.append(sum(abs((p[m, c] - onehot[m, c]).sum()) for m in inside) / num_inputs)
+    assert metrics.classwise_ece(probs, labels) == pytest.approx(np.mean(errors), abs=2e-6)
+
+    r = metrics.reliability(probs, labels)
+    assert sum(r.count) == num_inputs
+    gaps = [n * abs(a - c) for n, a, c in zip(r.count, r.accuracy, r.confidence, strict=True)]
+    assert sum(gaps) / num_inputs == pytest.approx(metrics.ece(probs, labels), abs=2e-6)
+
+
+def test_a_probability_rounded_above_one_is_not_taken_for_a_logit():
+    probs = torch.tensor([[1.0000001, 0.0], [0.0, 1.0000001]])
+    labels = torch.tensor([0, 1])
+    assert metrics.ece(probs, labels) == 0.0
+    assert metrics.classwise_ece(probs, labels) == 0.0

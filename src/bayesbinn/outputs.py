@@ -1,0 +1,180 @@
+"""What several networks say about the same inputs: draws from a posterior, members of an ensemble, dropout masks.
+
+Each function gives the outputs of one network after the other, for all inputs, in evaluation mode; `predict.average`
+turns logits into predictions.  Memory does not grow with the number of networks.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .posterior import generator_for, has_posterior, sampled_weights
+
+
+@torch.no_grad()
+def posterior_outputs(
+    net: nn.Module,
+    x: Tensor,
+    num_samples: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 1024,
+    calibration: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """The outputs (B, ...) of each of S networks drawn from the posterior; S = 0 gives those of the mode, once.
+
+    Args:
+        net: used in evaluation mode; each module's own mode is restored.
+        x: (B, ...) inputs; moved to the network's device batch by batch.
+        num_samples: S ≥ 0.
+        seed: of the draws; the first networks of a larger S are those of a smaller one.
+        batch_size: inputs in one forward pass.
+        calibration: training inputs on which every network re-estimates its batch-norm statistics first; None keeps
+            the running statistics, which training collected under sampled weights.
+
+    Raises:
+        ValueError: for a negative `num_samples`, a `batch_size` below 1, an empty `x`, or `num_samples` > 0 for a
+            network without a posterior.
+
+    >>> [out.shape for out in posterior_outputs(nn.Linear(4, 3), torch.zeros(2, 4), num_samples=0)]
+    [torch.Size([2, 3])]
+    """
+    if num_samples < 0:
+        raise ValueError(f"num_samples must be at least 0 (0 is the mode), got {num_samples}")
+    _check_inputs(x, batch_size)
+    if num_samples and not has_posterior(net):
+        raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use 0")
+    generator = generator_for(net, seed) if num_samples else None
+    with evaluating(net):
+        for _ in range(max(num_samples, 1)):
+            weights: AbstractContextManager[Any] = sampled_weights(net, generator) if num_samples else nullcontext()
+            own = nullcontext() if calibration is None else batch_norm_statistics(net, calibration, batch_size)
+            with weights, own:
+                output = _forward(net, x, batch_size)
+            yield output
+
+
+@torch.no_grad()
+def ensemble_outputs(
+    nets: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1024, calibration: Tensor | None = None
+) -> Iterator[Tensor]:
+    """The outputs of each network of an ensemble (Lakshminarayanan et al., 2017), binary ones at their mode.
+
+    >>> len(list(ensemble_outputs([nn.Linear(4, 3), nn.Linear(4, 3)], torch.zeros(2, 4))))
+    2
+    """
+    for net in nets:
+        yield from posterior_outputs(net, x, 0, batch_size=batch_size, calibration=calibration)
+
+
+@torch.no_grad()
+def dropout_outputs(
+    net: nn.Module, x: Tensor, num_samples: int, *, seed: int = 0, batch_size: int = 1024
+) -> Iterator[Tensor]:
+    """The outputs under S ≥ 1 draws of the dropout masks, weights at the mode: Monte-Carlo dropout.
+
+    Every input has masks of its own, so other than drawn networks these depend on `batch_size`.  Torch's global
+    generator is left as it was.
+
+    Raises:
+        ValueError: for S < 1, a `batch_size` below 1, an empty `x`, or a network without active dropout.
+
+    Source: Gal & Ghahramani (2016).
+
+    >>> net = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3))
+    >>> len(list(dropout_outputs(net, torch.zeros(2, 4), num_samples=5)))
+    5
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1 for Monte-Carlo dropout, got {num_samples}")
+    _check_inputs(x, batch_size)
+    masks = _dropouts(net)
+    if not masks:
+        raise ValueError("this network has no active dropout layer: Monte-Carlo dropout would repeat one prediction")
+    for i in range(num_samples):
+        with evaluating(net), _own_generator(net, seed=(seed << 20) + i):
+            for mask in masks:
+                mask.train()
+            output = _forward(net, x, batch_size)
+        yield output
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode inside; on exit every module gets its own mode back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield net
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> Iterator[nn.Module]:
+    """Inside, batch norm uses the statistics of `x` under the weights in force here; on exit the old ones are back.
+
+    Use it inside `sampled_weights` for one draw, or outside for the mode.  To keep the new statistics, save the
+    state_dict inside.  Dropout is on while they are collected, as it was in training: without it the activations vary
+    less, and the network gets surer than its calibration bears (measured: docs/uncertainty.md).
+
+    Args:
+        net: its batch-norm layers must track running statistics to be affected.
+        x: (N, ...) training inputs; a few thousand are enough.
+        batch_size: the average over batches of this size is taken.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
+    >>> with batch_norm_statistics(net, torch.tensor([[1.0], [3.0]])):
+    ...     net[0].running_mean.tolist()
+    [2.0]
+    >>> net[0].running_mean.tolist()
+    [0.0]
+    """
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [({k: v.clone() for k, v in m.named_buffers()}, m.momentum) for m in norms]
+    try:
+        with evaluating(net), _own_generator(net, seed=0), torch.no_grad():
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # plain average over the batches
+                norm.train()
+            for mask in _dropouts(net):
+                mask.train()
+            _forward(net, x, batch_size)
+        yield net
+    finally:
+        for norm, (buffers, momentum) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            for name, old in buffers.items():
+                norm.get_buffer(name).copy_(old)
+
+
+def _dropouts(net: nn.Module) -> list[nn.Module]:
+    return [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+
+
+@contextmanager
+def _own_generator(net: nn.Module, seed: int) -> Iterator[None]:
+    """Torch's global generators seeded inside, and as they were afterwards."""
+    devices = list({p.device for p in net.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_inputs(x: Tensor, batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if len(x) == 0:
+        raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
+
+
+def _forward(net: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    parameter = next(net.parameters(), None)
+    device = x.device if parameter is None else parameter.device
+    return torch.cat([net(x[i : i + batch_size].to(device)) for i in range(0, len(x), batch_size)])

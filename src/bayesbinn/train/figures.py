@@ -1,0 +1,96 @@
+"""What the report draws, reduced to short lists of numbers."""
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import metrics
+from ..nn import binary_layers
+from ..posterior import has_posterior, posterior_summary
+from ..predict import Prediction
+
+EXAMPLES = 6  # shown of the most certain, the least certain and the wrong
+POINTS = 100  # of a risk–coverage curve
+BINS = 24
+
+
+def reliability_bins(prediction: Prediction, labels: Tensor) -> dict[str, Any]:
+    """The bins of `metrics.reliability`, as lists."""
+    return dataclasses.asdict(metrics.reliability(prediction.probs.cpu(), labels))
+
+
+def risk_coverage_points(prediction: Prediction, labels: Tensor) -> dict[str, list[float]]:
+    """Coverage and risk at up to 100 coverages, answering in the order of rising entropy."""
+    risk = metrics.risk_coverage((prediction.labels.cpu() != labels).double(), prediction.entropy)
+    chosen = torch.linspace(0, len(risk) - 1, min(POINTS, len(risk))).round().long()
+    return {"coverage": ((chosen + 1) / len(risk)).tolist(), "risk": risk[chosen].tolist()}
+
+
+def entropy_histogram(prediction: Prediction) -> dict[str, Any]:
+    """Shares of the inputs in 24 equal bins of entropy from 0 to log C nats, and their mean."""
+    largest = math.log(prediction.probs.shape[-1])
+    entropy = prediction.entropy.cpu().clamp(0, largest)
+    share = torch.histc(entropy, BINS, 0, largest) / len(entropy)
+    return {"largest": largest, "share": share.tolist(), "mean": float(entropy.mean())}
+
+
+def examples(prediction: Prediction, labels: Tensor) -> dict[str, list[dict[str, Any]]]:
+    """The most and the least certain inputs (by entropy): index, label and predicted distribution."""
+    order = prediction.entropy.cpu().argsort(stable=True)
+    count = min(EXAMPLES, len(order))
+    chosen = {"most": order[:count], "least": order.flip(0)[:count]}
+    return {
+        name: [
+            {"index": i, "label": int(labels[i]), "probs": [round(p, 5) for p in prediction.probs[i].tolist()]}
+            for i in indices.tolist()
+        ]
+        for name, indices in chosen.items()
+    }
+
+
+@torch.no_grad()
+def natural_histograms(net: nn.Module) -> list[dict[str, Any]]:
+    """Per binary layer: shares of its weights in 41 equal bins of λ, and how decided they are; [] without a posterior.
+
+    The bins reach to ± the 99 % quantile of |λ| in the layer, or more; what lies beyond counts in the outer ones.
+    """
+    if not has_posterior(net):
+        return []
+    layers = dict(binary_layers(net))
+    histograms = []
+    for s in posterior_summary(net).layers:
+        natural = layers[s.name].natural.float().cpu().flatten()
+        # a part is enough for a range, and torch.quantile refuses large tensors
+        spread = natural[:: max(1, len(natural) // 100_000)].abs().quantile(0.99)
+        limit = max(3.0, float(spread.ceil()))
+        share = torch.histc(natural.clamp(-limit, limit), 41, -limit, limit) / len(natural)
+        histograms.append(
+            {
+                "name": s.name,
+                "num_weights": s.num_weights,
+                "saturated": s.saturated,
+                "undecided": s.undecided,
+                "limit": limit,
+                "share": share.tolist(),
+            }
+        )
+    return histograms
+
+
+def network_size(net: nn.Module, copies: int = 1) -> dict[str, int]:
+    """Numbers and bytes of the parameters, `copies` times: binary weights as bits and as float32, the rest as float32.
+
+    >>> network_size(nn.Linear(4, 2))["bytes_as_float32"]
+    40
+    """
+    binary = sum(layer.natural.numel() for _, layer in binary_layers(net))
+    real = sum(p.numel() for p in net.parameters()) - binary
+    return {
+        "binary_weights": copies * binary,
+        "real_parameters": copies * real,
+        "bytes_as_bits": copies * ((binary + 7) // 8 + 4 * real),
+        "bytes_as_float32": copies * 4 * (binary + real),
+    }

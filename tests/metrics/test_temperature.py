@@ -1,0 +1,31 @@
+"""Temperature scaling finds the temperature that was taken away."""
+
+import pytest
+import torch
+
+from bayesbinn import metrics
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_it_recovers_a_known_temperature_and_lowers_the_nll(temperature):
+    logits = 2 * torch.randn(20_000, 5)
+    labels = torch.multinomial(logits.softmax(-1), 1)[:, 0]  # honest at temperature 1
+    probs = (logits / temperature).softmax(-1)  # too sure (or not enough)
+    found = metrics.fit_temperature(probs, labels)
+    assert found == pytest.approx(1 / temperature, rel=0.05)
+    scaled = metrics.scale_probs(probs, found)
+    assert metrics.nll(scaled, labels) <= metrics.nll(probs, labels) + 1e-9
+    assert metrics.ece(scaled, labels) < 0.015
+    assert (scaled.argmax(-1) == probs.argmax(-1)).all()
+
+
+def test_it_stays_in_its_range_where_every_answer_is_right():
+    probs, labels = torch.tensor([[0.6, 0.4]]), torch.tensor([0])
+    assert metrics.fit_temperature(probs, labels) == pytest.approx(0.05)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="at least one labelled"):
+        metrics.fit_temperature(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0, got 0"):
+        metrics.scale_probs(torch.tensor([[0.5, 0.5]]), 0)
