@@ -76,7 +76,7 @@ def comparison(results: Results) -> str:
             table(head, rows),
             "",
             "Mean ± sample standard deviation over seeds. "
-            f"torch {first['torch']}, {first['cpu']}, one thread, on a machine shared with other work: minutes are rough. "
+            f"torch {first['torch']}, {first['cpu']}, one thread, on a machine shared with other work: minutes are rough. "  # noqa: E501
             f"Trained with `{re.sub(r'--output [^ ]+( --resume)?', '--output RUN', trained)}`.",
         ]
     )

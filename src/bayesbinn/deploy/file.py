@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..nn import BinaryLayer, binary_layers
+from ..outputs import evaluating
 from ..posterior import draw, generator_for, has_posterior, sampled_weights
-from ..predict import evaluating
 from ..runtime import container
 from ..runtime.program import LEVELS, MAX_SAMPLES, MIN_STEP, Program, check
 from .pack import pack_signs
