@@ -68,7 +68,9 @@ def details(results: dict[str, Any]) -> list[str]:
     counts = sorted({len(seeds) for seeds in runs.values()})
     seeds = " to ".join(map(str, sorted({counts[0], counts[-1]})))
     item, budget = results["name"].rsplit("-", 1)
+    recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
     return [
+        *([recipe["note"], ""] if "note" in recipe else []),
         f"{seeds} seed(s); NLL in nats; `bayesbinn reproduce {item} --budget {budget}` on {first['cpu']}, "
         f"{first['threads']} thread(s) a run, torch {first['torch']}. Single runs, by hand:",
         "",

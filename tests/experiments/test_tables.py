@@ -19,6 +19,9 @@ def test_a_changed_figure_is_noticed(tmp_path):
     for name in ("experiments/tables.py", "experiments/published.toml", "docs/reproduction.md", "README.md"):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "experiments" / "results").mkdir()
+    for recipe in (ROOT / "experiments").glob("*/*.toml"):
+        (tmp_path / recipe.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+        (tmp_path / recipe.relative_to(ROOT)).write_text(recipe.read_text(encoding="utf-8"), encoding="utf-8")
     for result in (ROOT / "experiments" / "results").glob("*.json"):
         text = result.read_text(encoding="utf-8").replace('"accuracy": 0.98', '"accuracy": 0.99')
         (tmp_path / "experiments" / "results" / result.name).write_text(text, encoding="utf-8")
