@@ -37,7 +37,7 @@ def train(config: ModelConfig, x: torch.Tensor, y: torch.Tensor, epochs: int) ->
     net = bb.binarize_(build_model(config, tuple(x.shape[1:]), 10, mean, std), magnitude=1.0)
     binary, real = bb.split_parameters(net)
     steps = epochs * (len(x) // 100)
-    bayes = bb.BayesBiNN(binary, lr=6 / len(x), num_data=len(x), kl_weight=0.01)
+    bayes = bb.BayesBiNN(binary, lr=6000 / len(x), num_data=len(x), kl_weight=0.01)
     adam = torch.optim.Adam(real, lr=1e-2)
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in (bayes, adam)]
     for _ in range(epochs):
