@@ -8,7 +8,10 @@ BIN := .venv/bin
 
 .PHONY: demo test test-all check format clean
 
-.venv/installed: pyproject.toml constraints.txt
+# installed anew when C sources change, or Python files come and go (an editable install holds a list of them)
+SOURCES := CMakeLists.txt $(wildcard csrc/*) $(shell find src -type d -not -name __pycache__)
+
+.venv/installed: pyproject.toml constraints.txt $(SOURCES)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -34,10 +34,10 @@ def load(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Ten
 
 def train(config: ModelConfig, x: torch.Tensor, y: torch.Tensor, epochs: int) -> torch.nn.Module:
     mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3))
-    net = bb.binarize_(build_model(config, tuple(x.shape[1:]), 10, mean, std), magnitude=10.0)
+    net = bb.binarize_(build_model(config, tuple(x.shape[1:]), 10, mean, std), magnitude=1.0)
     binary, real = bb.split_parameters(net)
     steps = epochs * (len(x) // 100)
-    bayes = bb.BayesBiNN(binary, lr=1e-4 if config.model == "mlp" else 3e-4, num_data=len(x), kl_weight=0.01)
+    bayes = bb.BayesBiNN(binary, lr=6000 / len(x), num_data=len(x), kl_weight=0.01)
     adam = torch.optim.Adam(real, lr=1e-2)
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in (bayes, adam)]
     for _ in range(epochs):
@@ -105,10 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--epochs", type=int, nargs=2, default=[5, 3], help="of the MLP and of vgg-small")
+    parser.add_argument("--examples", type=int, default=60_000, help="of the training set, at most")
     arguments = parser.parse_args()
     result: dict[str, Any] = {
         "command": "python benchmarks/deploy_accuracy.py " + " ".join(sys.argv[1:]),
         "epochs": arguments.epochs,
+        "examples": arguments.examples,
         "sizes": sizes(),
         "accuracy": {},
     }
@@ -116,6 +118,7 @@ def main() -> None:
     for (data, config), epochs in zip(configs.items(), arguments.epochs, strict=True):
         torch.manual_seed(0)
         x, y, x_test, y_test = load(data)
+        x, y = x[: arguments.examples], y[: arguments.examples]
         start = time.monotonic()
         net = train(config, x, y, epochs)
         print(f"{data}: trained in {time.monotonic() - start:.0f} s", file=sys.stderr)

@@ -19,7 +19,7 @@ from ..posterior import draw, generator_for, has_posterior, sampled_weights
 from ..runtime import container
 from ..runtime.program import LEVELS, MAX_SAMPLES, MIN_STEP, Program, check
 from .pack import pack_signs
-from .plan import Capture, capture
+from .plan import MODULES, Capture, capture
 
 Activations = Literal["int8", "int16"]
 
@@ -99,6 +99,8 @@ def pack(
         raise ValueError("calibration must hold at least one input, and neither NaN nor inf")
     if calibration is not None and input_shape is None:
         input_shape = tuple(calibration.shape[1:])
+    if type(net) in MODULES:
+        net = nn.Sequential(net)  # a bare layer: tracing needs something that holds it
     with evaluating(net):
         captured = capture(net, input_shape)
         networks = _networks(net, num_samples, seed)

@@ -1,0 +1,67 @@
+"""`export`, `bench` and `inspect FILE.bbnn`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bayesbinn import predict
+from bayesbinn.runtime import load
+from bayesbinn.train import load_run
+from bayesbinn.train.data import read_inputs
+
+
+def test_exported_runs_predict_the_same(cli, folder, tmp_path):
+    target = tmp_path / "net.bbnn"
+    done = cli("export", folder / "images", "--output", target, "--samples", 3, "--activations", "int16")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"wrote {target}\n"
+    net, _, description = load_run(folder / "images")
+    x = read_inputs(folder / "x.npy", description["input_shape"])
+    packed = load(target).predict(x.float().numpy())
+    assert np.allclose(packed, predict(net, x.float(), 3, seed=0).probs.detach().numpy(), atol=1e-3)
+    shown = json.loads(cli("inspect", target, "--json").stdout)
+    assert shown["total"]["num_bytes"] == target.stat().st_size == sum(row["num_bytes"] for row in shown["rows"])
+    assert "samples" in cli("inspect", target).stdout
+
+
+@pytest.mark.parametrize("kind", ["c", "onnx", "qonnx"])
+def test_other_formats(cli, folder, tmp_path, kind):
+    if kind != "c":
+        pytest.importorskip("onnx")
+    target = tmp_path / kind
+    assert cli("export", folder / "images", "--format", kind, "--output", target).exit_code == 0
+    assert (target / "net.c").exists() if kind == "c" else target.stat().st_size > 0
+
+
+def test_bench(cli, folder):
+    done = cli("bench", folder / "images", "--batch-size", 2, "--rounds", 1, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert {entry["batch"] for entry in json.loads(done.stdout)} == {2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--samples", -1), "num_samples"),
+        (("--samples", 2, "--format", "c"), "--samples is for bbnn"),
+    ],
+)
+def test_bad_settings(cli, folder, arguments, says):
+    done = cli("export", folder / "images", *arguments)
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+def test_damaged_file(cli, tmp_path):
+    (tmp_path / "bad.bbnn").write_bytes(b"nothing of the kind")
+    for command in ("inspect", "bench", "export"):
+        done = cli(command, tmp_path / "bad.bbnn")
+        assert done.exit_code == 2
+        assert "header length" in done.stderr
+
+
+def test_networks_without_binary_layers(cli, folder):
+    done = cli("export", folder / "float")
+    assert done.exit_code == 2
+    assert "no binary layer" in done.stderr
