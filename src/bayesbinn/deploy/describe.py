@@ -56,7 +56,7 @@ def describe(program: Program) -> Description:
 
     >>> from bayesbinn.nn import BinaryLinear
     >>> from bayesbinn.deploy import load_program, pack
-    >>> description = describe(load_program(pack(BinaryLinear(64, 8))))
+    >>> description = describe(load_program(pack(BinaryLinear(64, 8), input_shape=(64,))))
     >>> description.rows[0].num_weights, description.total.num_macs
     (512, 512)
     """
