@@ -1,8 +1,10 @@
 """Evaluate a network on labelled data: the mode, the mean of S posterior samples, and how sure they are where."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import metrics
@@ -136,19 +138,26 @@ def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Split) -
 
 def _corruptions(voters: Voters, split: Split) -> dict[str, list[dict[str, float]]]:
     x, labels = split.x[:CORRUPTED], split.y[:CORRUPTED].cpu()
-    untouched = _corrupted_point(voters, x.float(), labels, 0, 0.0)
-    return {
-        kind: [
-            untouched,
-            *(_corrupted_point(voters, corrupt(x, kind, i), labels, i, levels[i - 1]) for i in range(1, 6)),
-        ]
-        for kind, levels in LEVELS.items()
-    }
+    untouched = _corrupted_point(_checked(voters.best(x.float()), "mean"), labels, 0, 0.0)
+    found = {}
+    for kind, levels in LEVELS.items():
+        # all strengths in one pass: the networks are drawn, and their batch norm re-estimated, once
+        damaged = torch.cat([corrupt(x, kind, strength) for strength in range(1, 6)])
+        prediction = _checked(voters.best(damaged), "mean")
+        found[kind] = [untouched]
+        for i, level in enumerate(levels):
+            part = slice(i * len(x), (i + 1) * len(x))
+            found[kind].append(_corrupted_point(_part(prediction, part), labels, i + 1, level))
+    return found
 
 
-def _corrupted_point(voters: Voters, x: Tensor, labels: Tensor, strength: int, level: float) -> dict[str, float]:
-    prediction = _checked(voters.best(x), "mean")
-    point = _curve_point(prediction, labels, voters.num_samples)
+def _part(prediction: Prediction, part: slice) -> Prediction:
+    values = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction)}
+    return Prediction(**{k: v[part] if isinstance(v, Tensor) else v for k, v in values.items()})
+
+
+def _corrupted_point(prediction: Prediction, labels: Tensor, strength: int, level: float) -> dict[str, float]:
+    point = _curve_point(prediction, labels, prediction.num_samples)
     del point["samples"]
     uncertainty = {name: float(getattr(prediction, name).mean()) for name in ("entropy", "mutual_information")}
     return {"strength": strength, "level": level, "num_examples": len(labels), **point, **uncertainty}
