@@ -1,4 +1,4 @@
-/* Packed binary networks: the public interface of the library.
+/* The public interface of the library: packed binary networks, and the two kernels of training.
  *
  * A network is created once from a program (a list of int64 words, see program.h) and the bytes of its tensors, and then
  * run with one call and no allocation.  Everything the caller passes is checked; nothing is read beyond it.
@@ -34,5 +34,33 @@ BBN_PUBLIC bbn_net *bbn_create(const int64_t *program, int64_t num_words, const 
 BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t count, float *out);
 
 BBN_PUBLIC void bbn_free(bbn_net *net);
+
+/* Training: what the Bayesian learning rule does for each weight, in one pass over memory.  Tensors are contiguous, of n
+ * elements, float32 or (as `BBN_BFLOAT16` says) the upper halves of float32. */
+enum { BBN_FLOAT32, BBN_BFLOAT16 };
+
+typedef struct {
+    int64_t n;
+    const int64_t *seed;
+    const void *natural;
+    void *weight; /* +1 or -1 */
+    int32_t natural_type, weight_type;
+} bbn_draw_job;
+
+/* natural <- (natural * decay + grad * step) + pull * prior; with momentum (float32), where d = (natural - prior) * kl +
+ * grad * data:  momentum <- momentum * beta + d * keep, natural <- natural + momentum * step */
+typedef struct {
+    int64_t n;
+    const int64_t *seed; /* rounds a bfloat16 natural to either neighbour, right on average; unused for float32 */
+    void *natural;
+    const void *grad, *prior; /* both of natural's type; prior NULL: prior_value, without momentum times pull */
+    float *momentum;          /* or NULL */
+    int32_t type;
+    float decay, step, pull, kl, data, beta, keep, prior_value;
+} bbn_update_job;
+
+/* Return 0, or 1 if there is no such instruction set (an index below bbn_isa_count that this machine can run). */
+BBN_PUBLIC int bbn_draw(const bbn_draw_job *job, int isa, int threads);
+BBN_PUBLIC int bbn_update(const bbn_update_job *job, int isa, int threads);
 
 #endif

@@ -7,7 +7,7 @@
 
 static const int64_t MAX_MEMORY = INT64_C(1) << 34, TILE_BYTES = 1 << 21;
 
-int bbn_abi(void) { return 1; }
+int bbn_abi(void) { return 2; }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 

@@ -7,9 +7,11 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-ABI = 1
+ABI = 2
 STEM = "_bayesbinn"
 
 
@@ -21,6 +23,7 @@ def _open() -> ctypes.CDLL | None:
             try:
                 found = ctypes.CDLL(str(path))
                 if found.bbn_abi() == ABI:
+                    found.bbn_isa_name.restype = ctypes.c_char_p
                     return found
             except (OSError, AttributeError):
                 continue
@@ -37,6 +40,27 @@ def library() -> ctypes.CDLL | None:
     return None if numpy_wanted() else _open()
 
 
+def kernel(name: str) -> tuple[Any, int] | None:
+    """A training kernel of csrc/bayesbinn.h and the index of the instruction set to call it with; None: no library.
+
+    The kernel takes (struct as bytes, index, threads).
+
+    Raises:
+        ValueError: as `chosen`.
+    """
+    return _kernel(name, os.environ.get("BAYESBINN_ISA"), _open)
+
+
+@functools.cache
+def _kernel(name: str, wanted: str | None, find: Callable[[], ctypes.CDLL | None]) -> tuple[Any, int] | None:
+    found = None if wanted == "numpy" else find()  # `wanted` and `find` are arguments for the cache's sake
+    if found is None:
+        return None
+    function = getattr(found, name)
+    function.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
+    return function, [found.bbn_isa_name(i).decode() for i in range(found.bbn_isa_count())].index(chosen())
+
+
 def instruction_sets() -> list[str]:
     """Names of the instruction sets that the library has and this machine can run, slowest first.
 
@@ -46,7 +70,6 @@ def instruction_sets() -> list[str]:
     found = _open()
     if found is None:
         return []
-    found.bbn_isa_name.restype = ctypes.c_char_p
     names = (found.bbn_isa_name(i) for i in range(found.bbn_isa_count()))
     return [name.decode() for name in names if name and found.bbn_isa_available(name)]
 

@@ -14,6 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from . import _ops
+
+
+def wide(natural: Tensor) -> Tensor:
+    """λ in at least float32: what its functions need when λ is kept in half precision.
+
+    >>> wide(torch.zeros(2, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return natural.to(torch.promote_types(natural.dtype, torch.float32))
+
 
 def mean(natural: Tensor) -> Tensor:
     """Mean parameter μ = E[w] = tanh λ, same shape as `natural`.
@@ -111,6 +122,9 @@ def logistic_noise(like: Tensor, generator: torch.Generator | None = None) -> Te
 def sample(natural: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
     """Draw w = sign(λ + δ): exactly ±1, with P(w = +1) = σ(2λ).
 
+    Without `noise` the draw compares the chance of w ≠ sign λ, to 2⁻³¹, with a counter-based random number, seeded by
+    one integer from the generator: the same weights on any device and any number of threads (docs/design/draw.md).
+
     Args:
         natural: λ, any shape.
         noise: δ of the same shape, to make the draw repeatable; drawn from `generator` if None.
@@ -121,11 +135,8 @@ def sample(natural: Tensor, noise: Tensor | None = None, generator: torch.Genera
     """
     if noise is not None:
         return sign(natural + noise)
-    # the same event, u < σ(2λ), without the logarithm; in place, since fresh memory costs more than the arithmetic
-    u = _uniform(natural, generator)
-    # u is a multiple of eps/2: half of that off σ rounds it to the nearest one, so that a chance of 1e-35 stays none
-    p = prob(natural.to(u.dtype)).sub_(torch.finfo(u.dtype).eps / 4)
-    return u.lt_(p).mul_(2).sub_(1).to(natural.dtype)
+    natural = natural.detach()
+    return _ops.draw(natural, _ops.new_seed(generator, natural.device), natural.dtype)
 
 
 def relaxed_sample(

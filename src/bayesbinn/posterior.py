@@ -166,6 +166,7 @@ def posterior_summary(
     layers, signs, distinct = [], {}, {}
     for name, layer in _layers(net):
         natural = layer.natural
+        values = bernoulli.wide(natural)
         signs[name] = natural >= 0
         flip_rate = None
         if previous is not None:
@@ -177,14 +178,14 @@ def posterior_summary(
             LayerPosterior(
                 name=name,
                 num_weights=natural.numel(),
-                entropy=float(bernoulli.entropy(natural).mean(dtype=torch.float64)),
+                entropy=float(bernoulli.entropy(values).mean(dtype=torch.float64)),
                 kl=float(
-                    bernoulli.kl_divergence(natural, 0.0 if optimizer is None else optimizer.prior_of(natural)).sum(
+                    bernoulli.kl_divergence(values, 0.0 if optimizer is None else optimizer.prior_of(natural)).sum(
                         dtype=torch.float64
                     )
                 ),
-                saturated=float((bernoulli.mean(natural).abs() > 0.99).double().mean()),
-                undecided=float((natural.abs() < 1).double().mean()),
+                saturated=float((bernoulli.mean(values).abs() > 0.99).double().mean()),
+                undecided=float((values.abs() < 1).double().mean()),
                 flip_rate=flip_rate,
             )
         )

@@ -102,6 +102,11 @@ class BinaryLayer(nn.Module):
         return f"{self.float_type.extra_repr(self)}, binarizer={self.binarizer!r}"
 
 
+def _for(x: Tensor, weight: Tensor) -> Tensor:
+    # λ may be kept in bfloat16 in a float32 network; weights of ±1 lose nothing in any type
+    return weight.to(x.dtype) if weight.dtype == torch.bfloat16 else weight
+
+
 class BinaryLinear(BinaryLayer):
     """y = x Wᵀ + b with W in {−1, +1}: `torch.nn.Linear` with λ of shape (O, I) in place of the weight.
 
@@ -120,14 +125,14 @@ class BinaryLinear(BinaryLayer):
     float_type = nn.Linear
 
     def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
-        return F.linear(x, weight, self.bias if bias else None)
+        return F.linear(x, _for(x, weight), self.bias if bias else None)
 
 
 class _BinaryConv(BinaryLayer):
     def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
         # torch's own code for padding modes, run on the settings taken over in _take
         used = self.bias if bias else None
-        out: Tensor = self.float_type._conv_forward(self, x, weight, used)  # type: ignore[attr-defined]
+        out: Tensor = self.float_type._conv_forward(self, x, _for(x, weight), used)  # type: ignore[attr-defined]
         return out
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import bernoulli
+from .. import _ops, bernoulli
 
 
 class BayesBiNN(Optimizer):
@@ -36,6 +36,9 @@ class BayesBiNN(Optimizer):
         prior: λ₀, one number for all weights; 0 is the uniform prior.  See `set_prior_to_posterior`.
         metaplasticity: c ≥ 0; 0 is Bayes' rule.
         foreach: use torch's multi-tensor operations; None chooses them on accelerators only.
+
+    λ may be bfloat16, two bytes a weight: each step is computed in float32 and rounded at random to either neighbour,
+    so that steps too small for the format count on average.
 
     Raises:
         ValueError: for a value outside the ranges above.
@@ -99,6 +102,7 @@ class BayesBiNN(Optimizer):
 
         Raises:
             RuntimeError: for a sparse gradient.
+            ValueError: for momentum on a bfloat16 λ.
         """
         loss = None
         if closure is not None:
@@ -110,45 +114,46 @@ class BayesBiNN(Optimizer):
                 raise RuntimeError("BayesBiNN does not support sparse gradients")
             if not params:
                 continue
+            rounded = any(p.dtype == torch.bfloat16 for p in params)
+            if rounded and group["momentum"]:
+                raise ValueError(f"momentum {group['momentum']} needs a float32 λ, this one is bfloat16: make it 0")
             foreach = group["foreach"]
             if foreach is None:
                 foreach = all(p.device.type == "cuda" for p in params)
+            foreach = foreach and not rounded
             (self._step_foreach if foreach else self._step_each)(group, params)
         return loss
 
     def _step_each(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        lr, n, k, beta = group["lr"], group["num_data"], group["kl_weight"], group["momentum"]
+        beta = group["momentum"]
+        options = {name: group[name] for name in ("lr", "num_data", "kl_weight")}
         for natural, grad in zip(params, _gradients(group, params), strict=True):
-            prior = self.prior_of(natural)
-            if beta == 0:
-                # the rule with its terms in λ collected: one pass for the decay, one for the gradient
-                natural.mul_(1 - lr * k).add_(grad, alpha=-lr * n)
-                if isinstance(prior, Tensor) or prior:
-                    natural.add_(_filled(prior, natural), alpha=lr * k)
-            else:
-                state = self._momentum_state(natural)
-                descent = (natural - prior).mul_(k).add_(grad, alpha=n)
-                state["momentum"].mul_(beta).add_(descent, alpha=1 - beta)
-                natural.add_(state["momentum"], alpha=-lr / (1 - beta ** state["step"]))
+            state = self._momentum_state(natural) if beta else {}
+            momentum: dict[str, float] = {"beta": beta, "correction": 1 - beta ** state["step"]} if beta else {}
+            _ops.learn_(natural, grad, state.get("momentum"), self.prior_of(natural), **options, **momentum)
 
     def _step_foreach(self, group: dict[str, Any], params: list[Tensor]) -> None:
         lr, n, k, beta = group["lr"], group["num_data"], group["kl_weight"], group["momentum"]
         grads = _gradients(group, params)
-        priors = [_filled(self.prior_of(p), p) for p in params]
+        priors = [self.prior_of(p) for p in params]
+        # the operations of `_ops.learn_` in the same order; no `alpha`, for the reason given there
         if beta == 0:
             torch._foreach_mul_(params, 1 - lr * k)
-            torch._foreach_add_(params, grads, alpha=-lr * n)
-            torch._foreach_add_(params, priors, alpha=lr * k)
+            torch._foreach_add_(params, torch._foreach_mul(grads, -lr * n))
+            for natural, prior in zip(params, priors, strict=True):
+                if isinstance(prior, Tensor) or prior:
+                    natural.add_(prior * (lr * k))
         else:
             states = [self._momentum_state(p) for p in params]
             momenta = [state["momentum"] for state in states]
-            descents = torch._foreach_sub(params, priors)
+            descents = [p - prior for p, prior in zip(params, priors, strict=True)]
             torch._foreach_mul_(descents, k)
-            torch._foreach_add_(descents, grads, alpha=n)
+            torch._foreach_add_(descents, torch._foreach_mul(grads, float(n)))
+            torch._foreach_mul_(descents, 1 - beta)
             torch._foreach_mul_(momenta, beta)
-            torch._foreach_add_(momenta, descents, alpha=1 - beta)
+            torch._foreach_add_(momenta, descents)
             for natural, state in zip(params, states, strict=True):  # steps differ where a gradient was None before
-                natural.add_(state["momentum"], alpha=-lr / (1 - beta ** state["step"]))
+                natural.add_(state["momentum"] * (-lr / (1 - beta ** state["step"])))
 
     def _momentum_state(self, natural: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[natural]
@@ -205,7 +210,10 @@ class BayesBiNN(Optimizer):
         tensor(2.7726, dtype=torch.float64)
         """
         naturals = [p for group in self.param_groups for p in group["params"]]
-        terms = [bernoulli.kl_divergence(p, self.prior_of(p)).sum(dtype=torch.float64).cpu() for p in naturals]
+        terms = [
+            bernoulli.kl_divergence(bernoulli.wide(p), self.prior_of(p)).sum(dtype=torch.float64).cpu()
+            for p in naturals
+        ]
         return torch.stack(terms).sum()
 
 
@@ -219,10 +227,6 @@ def _gradients(group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
         torch.where(natural * grad > 0, grad * bernoulli.variance(c * natural), grad)
         for natural, grad in zip(params, grads, strict=True)
     ]
-
-
-def _filled(prior: Tensor | float, like: Tensor) -> Tensor:
-    return prior if isinstance(prior, Tensor) else torch.full_like(like, prior)
 
 
 def _check(group: dict[str, Any]) -> None:

@@ -64,6 +64,9 @@ class Config:
     clip: float | None = option(None, "bound on the latent weight (ste)", above=0)
     init: str | None = option(None, "where λ starts", choices=("signs", "zeros", "weights"))
     magnitude: float | None = option(None, "|λ| at the start", above=0)
+    natural_dtype: str | None = option(
+        None, "number format of λ: bfloat16 takes half the memory", choices=("float32", "bfloat16")
+    )
     samples: int = option(32, "networks drawn for the mean prediction; 0: the mode only")
     seed: int = option(0, "seed of everything random", maximum=2**32 - 1)
     device: str = option("cpu", "torch device")

@@ -34,7 +34,7 @@ ANNEALED = ("kl_weight", "temperature", "beta")
 
 # settings that only some methods take; each method lists its own, with their defaults
 METHOD_OPTIONS = (
-    *("lr", "num_data", "momentum", "clip", "alpha", "gamma", "threshold", "init", "magnitude"),
+    *("lr", "num_data", "momentum", "clip", "alpha", "gamma", "threshold", "init", "magnitude", "natural_dtype"),
     *ANNEALED,
     *(f"{name}_end" for name in ANNEALED),
 )
@@ -95,7 +95,7 @@ METHODS: dict[str, Method] = {
         Method(
             "bayesbinn",
             "Bayesian learning rule, hard Bernoulli draws, straight-through gradient in μ",
-            BAYES,
+            {**BAYES, "natural_dtype": "float32"},
             lambda c: StraightThroughSample(),
             _bayesian,
         ),
@@ -190,6 +190,8 @@ def check_method(config: Config) -> None:
             raise UserError(f"method {config.method!r} takes no {name}: leave it out (it takes {takes})")
     if config.kl_weight == 0 and config.kl_weight_end is not None:
         raise UserError(f"kl_weight 0 cannot reach {config.kl_weight_end} geometrically: start above 0")
+    if config.natural_dtype == "bfloat16" and config.momentum:
+        raise UserError(f"natural_dtype bfloat16 goes without momentum, got {config.momentum}: leave one of them out")
     if METHODS[config.method].binarizer and config.real_ends and config.model == "mlp" and config.depth < 2:
         raise UserError(f"real_ends leaves no binary layer in an mlp of depth {config.depth}: use a depth of 2 or more")
 
@@ -222,6 +224,9 @@ def apply_method(net: nn.Sequential, config: Config) -> tuple[nn.Sequential, dic
         return net, {"real": method.optimizer(list(net.parameters()), config)}
     start: dict[str, Any] = {"init": config.init, "magnitude": config.magnitude}
     binarize_(net, binarizer=method.binarizer(config), exclude=real_layers(net, config.model_config), **start)
+    if config.natural_dtype == "bfloat16":
+        for _, layer in binary_layers(net):
+            layer.natural.data = layer.natural.data.to(torch.bfloat16)
     binary, real = split_parameters(net)
     optimizers = {"binary": method.optimizer(binary, config)}
     if real:

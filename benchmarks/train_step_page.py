@@ -1,0 +1,1 @@
+def write_page(p, r): pass
