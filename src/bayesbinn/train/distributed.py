@@ -6,23 +6,30 @@ Each rank draws its own weights and sees its own part of every batch; gradients 
 
 import inspect
 import os
+import re
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ..nn import binary_layers
 from .errors import UserError
 
 SHARDINGS = ("none", "full")
 VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_MEETINGS = count()
 
 
 class PeerError(Exception):
@@ -217,18 +224,49 @@ def connect(sharding: str = "none", timeout: float = 600.0) -> Iterator[World]:
     try:
         if cuda:
             torch.cuda.set_device(_number("LOCAL_RANK", 0))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout))
+        with _mortal():
+            store, *_ = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if cuda else "gloo",
+                store=PrefixStore(_prefix(size), store),
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=timeout),
+            )
         yield World(rank, size, sharding)
     except RuntimeError as error:
         if not _from_network(error):
             raise
-        what = str(error).partition("\n")[0]
+        what = re.sub(r"^.*?\[/\S+\] ", "", str(error).partition("\n")[0]).partition(". ")[0]
         raise LostError(
             f"rank {rank} of {size} lost another one ({what}): the last checkpoint is kept; continue with --resume"
         ) from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _prefix(size: int) -> str:
+    """A part of torchrun's store for this meeting only: addresses of earlier ones, and of the dead, stay in it.
+
+    The restarts of one torchrun are numbered.  Several nodes have a torchrun each, and these need not count alike.
+    """
+    one_node = _number("LOCAL_WORLD_SIZE", 1) == size
+    restart = _number("TORCHELASTIC_RESTART_COUNT", 0) if one_node else 0
+    return f"bayesbinn {restart} {next(_MEETINGS)}"
+
+
+@contextmanager
+def _mortal() -> Iterator[None]:
+    """Inside, SIGTERM ends the process at once: waiting for others in C++, it would not get to a handler of ours."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _from_network(error: RuntimeError) -> bool:

@@ -262,7 +262,8 @@ class Trainer:
 
     def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """On rank 0 the tensors with the parts of all ranks, one after the other, to bound the others' memory."""
-        gathered = ((name, shards.whole(tensor)) for name, tensor in tensors.items())
+        # in one order on all ranks: a loaded optimizer's state is in that of the file's reader, which is random
+        gathered = ((name, shards.whole(tensors[name])) for name in sorted(tensors))
         return {name: tensor.cpu() if self.world.size > 1 else tensor for name, tensor in gathered if self.world.main}
 
     def _random_states(self) -> dict[str, Tensor]:
