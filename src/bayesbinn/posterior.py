@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from . import bernoulli
+from . import bernoulli, shards
 from .nn import BinaryLayer, binary_layers
 from .optim import BayesBiNN
 
@@ -16,6 +16,7 @@ def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, 
     """One network from the posterior: {layer name: ±1 weight}, drawn independently per weight, P(w = +1) = σ(2λ).
 
     Layers whose binarizer has no posterior (such as `SignSTE`) give their mode; λ shared by two layers is drawn once.
+    Where FSDP2 splits λ over processes, every process draws the whole network (the same one from the same seed).
 
     Args:
         net: a network with binary layers.
@@ -34,10 +35,9 @@ def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, 
         natural = layer.natural
         if id(natural) not in drawn:
             with torch.no_grad():
+                full = shards.whole(natural)
                 drawn[id(natural)] = (
-                    bernoulli.sample(natural, None, generator)
-                    if layer.binarizer.has_posterior
-                    else bernoulli.sign(natural)
+                    bernoulli.sample(full, None, generator) if layer.binarizer.has_posterior else bernoulli.sign(full)
                 )
         weights[name] = drawn[id(natural)]
     return weights
@@ -149,6 +149,8 @@ def posterior_summary(
 ) -> PosteriorSummary:
     """Entropy, KL, saturation and flip rate of the posterior, per layer and in total.
 
+    Where FSDP2 splits λ over processes, every process must call this, and gets the figures of the whole.
+
     Args:
         net: a network with binary layers.
         optimizer: the KL is taken to its prior; to the uniform prior if None.
@@ -166,26 +168,23 @@ def posterior_summary(
     layers, signs, distinct = [], {}, {}
     for name, layer in _layers(net):
         natural = layer.natural
-        values = bernoulli.wide(natural)
         signs[name] = natural >= 0
         flip_rate = None
         if previous is not None:
             before = previous.signs.get(name)
             if before is None or before.shape != natural.shape:
                 raise ValueError(f"previous summary has no layer {name!r} of shape {tuple(natural.shape)}")
-            flip_rate = float((before != signs[name]).double().mean())
+            flip_rate = shards.mean(shards.local(before) != shards.local(signs[name]), like=natural)
+        own = bernoulli.wide(shards.local(natural))
+        prior = 0.0 if optimizer is None else shards.local(optimizer.prior_of(natural))
         layers.append(
             LayerPosterior(
                 name=name,
                 num_weights=natural.numel(),
-                entropy=float(bernoulli.entropy(values).mean(dtype=torch.float64)),
-                kl=float(
-                    bernoulli.kl_divergence(values, 0.0 if optimizer is None else optimizer.prior_of(natural)).sum(
-                        dtype=torch.float64
-                    )
-                ),
-                saturated=float((bernoulli.mean(values).abs() > 0.99).double().mean()),
-                undecided=float((values.abs() < 1).double().mean()),
+                entropy=shards.mean(bernoulli.entropy(own), like=natural),
+                kl=float(shards.total(bernoulli.kl_divergence(own, prior).sum(dtype=torch.float64), like=natural)),
+                saturated=shards.mean(bernoulli.mean(own).abs() > 0.99, like=natural),
+                undecided=shards.mean(own.abs() < 1, like=natural),
                 flip_rate=flip_rate,
             )
         )

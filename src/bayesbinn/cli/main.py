@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..train.distributed import ranks
 from ..train.errors import UserError
 
 COMMANDS = {
@@ -30,6 +31,13 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        rank, size = ranks()
+        if size > 1 and cmd_name != "train":
+            if rank > 0:  # rank 0 says it
+                sys.exit(2)
+            raise UserError(
+                f"bayesbinn {cmd_name} runs in one process, this is one of {size}: call it without torchrun"
+            )
         module = importlib.import_module(f"bayesbinn.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..train import config as configuration
+from ..train.distributed import SHARDINGS, LostError, PeerError, ranks
 from ..train.loop import Callbacks, StoppedError
 from ..train.methods import check_method
-from ..train.run import check_new
 from ..train.run import train as run_training
 from .tables import evaluation_lines
 
@@ -48,56 +48,86 @@ def settings_options(
 @click.argument("data", required=False)
 @click.option("--output", type=click.Path(path_type=Path), help="The run's folder (needed).")
 @click.option("--resume", is_flag=True, help="Continue the run in --output bit for bit; start it if there is none.")
+@click.option(
+    "--sharding", type=click.Choice(SHARDINGS), default="none", help="Under torchrun: full splits λ over the processes."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1.0, max=1e6),
+    default=600.0,
+    help="Under torchrun: seconds after which a silent process counts as gone.  [default: 600]",
+)
 @settings_options
 def train(
-    data: str | None, output: Path | None, resume: bool, recipe: Path | None, print_config: bool, **options: Any
+    data: str | None,
+    output: Path | None,
+    resume: bool,
+    sharding: str,
+    timeout: float,
+    recipe: Path | None,
+    print_config: bool,
+    **options: Any,
 ) -> None:
-    """Train a network on DATA into a run folder.
+    """Train a network on DATA into a run folder; under torchrun, with all its processes.
 
     DATA is digits (embedded, the default), mnist, fashion-mnist, cifar10, cifar100 (NAME.npz under $BAYESBINN_DATA),
     npz:FILE (arrays x_train, y_train, x_test, y_test), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
     """
+    rank, size = ranks()
     given = {"data": data, **options}
     settings = configuration.read_toml(recipe) if recipe else {}
     settings |= {key: value for key, value in given.items() if value is not None}
     if print_config:
         config = configuration.make_config(settings)
         check_method(config)
-        click.echo(configuration.to_toml(config), nl=False)
+        if rank == 0:
+            click.echo(configuration.to_toml(config), nl=False)
         return
     if output is None:
         raise click.UsageError("Missing option '--output': name a folder for the run, e.g. --output runs/first")
-    if not resume:
-        check_new(output)  # before data are loaded
 
     console = Console(stderr=True)
     columns = TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with StopSignals() as stop, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    quiet = rank > 0 or not console.is_terminal
+    # torchrun passes on a signal that a scheduler or terminal has sent to all: a second one need not mean impatience
+    with StopSignals(patient=size > 1) as stop, Progress(*columns, console=console, disable=quiet) as bar:
         task = bar.add_task("", total=None)
 
         def after_step(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
         def after_epoch(line: dict[str, Any], epochs: int) -> None:
+            if rank > 0:
+                return
             text = epoch_line(line, epochs)
             bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
 
+        callbacks = Callbacks(after_step, after_epoch, stop.asked)
         try:
             result = run_training(
-                settings, output, resume=resume, callbacks=Callbacks(after_step, after_epoch, stop.asked)
+                settings, output, resume=resume, callbacks=callbacks, sharding=sharding, timeout=timeout
             )
         except StoppedError:
-            click.echo(f"stopped and saved: continue with bayesbinn train --output {output} --resume", err=True)
+            if rank == 0:
+                click.echo(f"stopped and saved: continue with bayesbinn train --output {output} --resume", err=True)
             sys.exit(stop.exit_status)
-    click.echo("\n".join(evaluation_lines(result)))
-    click.echo(f"saved in {output}")
+        except LostError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+        except PeerError:
+            sys.exit(1)
+    if rank == 0:
+        click.echo("\n".join(evaluation_lines(result)))
+        click.echo(f"saved in {output}")
 
 
 class StopSignals:
-    """Inside, Ctrl-C and a scheduler's SIGTERM ask the loop to save and stop; a second signal stops at once."""
+    """Inside, Ctrl-C and a scheduler's SIGTERM ask the loop to save and stop; a second signal stops at once, unless
+    `patient`."""
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
         self.received: int | None = None
+        self.patient = patient
 
     def __enter__(self) -> "StopSignals":
         self.before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -108,7 +138,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: Any) -> None:
-        if self.received is not None:
+        if self.received is not None and not self.patient:
             raise KeyboardInterrupt
         self.received = number
 
@@ -118,8 +148,8 @@ class StopSignals:
 
     @property
     def exit_status(self) -> int:
-        """0 after SIGTERM (a scheduler's ordinary end), 130 after Ctrl-C."""
-        return 0 if self.received == signal.SIGTERM else 130
+        """0 after SIGTERM (a scheduler's ordinary end), 130 after Ctrl-C; as SIGTERM, if another rank has had it."""
+        return 130 if self.received == signal.SIGINT else 0
 
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _ops, bernoulli
+from .. import _ops, bernoulli, shards
 
 
 class BayesBiNN(Optimizer):
@@ -205,15 +205,17 @@ class BayesBiNN(Optimizer):
     def kl_divergence(self) -> Tensor:
         """KL(q‖q₀) to the current prior, summed over all parameters, in nats (a 0-d float64 tensor).
 
+        Where FSDP2 splits λ over processes, every process must call this, and gets the whole sum.
+
         >>> natural = torch.full((4,), 50.0, requires_grad=True)
         >>> BayesBiNN([natural], lr=0.1, num_data=1).kl_divergence()
         tensor(2.7726, dtype=torch.float64)
         """
         naturals = [p for group in self.param_groups for p in group["params"]]
-        terms = [
-            bernoulli.kl_divergence(bernoulli.wide(p), self.prior_of(p)).sum(dtype=torch.float64).cpu()
-            for p in naturals
-        ]
+        terms = []
+        for p in naturals:
+            own = bernoulli.kl_divergence(bernoulli.wide(shards.local(p)), shards.local(self.prior_of(p)))
+            terms.append(shards.total(own.sum(dtype=torch.float64), like=p).cpu())
         return torch.stack(terms).sum()
 
 

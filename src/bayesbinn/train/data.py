@@ -128,16 +128,24 @@ def to_device(data: Data, device: torch.device) -> Data:
     return replace(data, train=move(data.train), validation=move(data.validation), test=move(data.test))
 
 
-def batches(split: Split, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    split: Split,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    part: Callable[[Tensor], Tensor] = lambda batch: batch,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches (x float32, y) of one epoch in an order that only `seed` and `epoch` decide; the rest of N is dropped.
 
     Args:
         start: number of the first batch to give, to resume within an epoch.
+        part: picks what to give of each batch of indices (a rank's share).
     """
     generator = torch.Generator().manual_seed((seed << 20) + epoch)
     order = torch.randperm(len(split), generator=generator).to(split.x.device)
     for i in range(start, len(split) // batch_size):
-        chosen = order[i * batch_size : (i + 1) * batch_size]
+        chosen = part(order[i * batch_size : (i + 1) * batch_size])
         x = split.x[chosen].float()
         yield (x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x), split.y[chosen]
 

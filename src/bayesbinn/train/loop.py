@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from .. import shards
 from ..nn import binary_layers
 from ..optim import BayesBiNN
 from ..outputs import evaluating
@@ -29,6 +32,7 @@ from .checkpoint import (
 )
 from .config import Config
 from .data import Data, Split, batches, crop_flip
+from .distributed import World
 from .errors import UserError
 from .methods import METHODS, anneal_, annealed
 
@@ -44,7 +48,7 @@ class Callbacks:
     Attributes:
         step: called with (steps done, total steps) after every step.
         epoch: called with the log line of every epoch, and the number of epochs.
-        stop: asked after every step but the last; True saves a checkpoint and raises `StoppedError`.
+        stop: asked after every step but the last; True (of any rank) saves a checkpoint and raises `StoppedError`.
     """
 
     step: Callable[[int, int], None] = lambda done, total: None
@@ -60,7 +64,7 @@ class Progress:
         epoch, batch: done so far; `batch` within the epoch.
         seconds: spent in training steps.
         log: the lines of metrics.jsonl.
-        nll_sum, correct: sums over the batches of this epoch.
+        nll_sum, correct: sums over the batches of this epoch, of all ranks.
     """
 
     epoch: int = 0
@@ -75,10 +79,11 @@ class Trainer:
     """Trains `net` on `data` into the folder `run`.
 
     Args:
-        net: from `build_model` and `apply_method`, on the data's device.
+        net: from `build_model` and `apply_method`, on the data's device; with several ranks, equal on all.
         optimizers: from `apply_method`.
         config: resolved.
         description: what the network is for and how it is trained; in every checkpoint, and the same in each.
+        world: the processes that train together; every rank has a trainer, and rank 0 writes.
     """
 
     def __init__(
@@ -89,19 +94,27 @@ class Trainer:
         config: Config,
         run: Path,
         description: dict[str, Any],
+        world: World | None = None,
     ) -> None:
         self.net, self.optimizers, self.data, self.config, self.run = net, optimizers, data, config, run
-        self.description = description
+        self.description, self.world = description, world or World()
         self.device = data.train.x.device
         self.batches_per_epoch = len(data.train) // config.batch_size
         if self.batches_per_epoch == 0:
-            raise UserError(f"batch_size {config.batch_size} exceeds the {len(data.train)} training examples: lower it")
+            raise self.world.agreed(
+                UserError(f"batch_size {config.batch_size} exceeds the {len(data.train)} training examples: lower it")
+            )
         self.total_steps = config.epochs * self.batches_per_epoch
         self.base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
         self.loss = METHODS[config.method].loss
         self.anneals = bool(annealed(config, 0.0))
         self.progress = Progress()
         self.summary = self._summary()
+        self.model = self.world.wrap(net)
+        norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
+        self.statistics = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
+        if self.world.size > 1:  # the network was made alike on every rank; from here on each has its own draws
+            self.world.seed(config.seed)
 
     def fit(self, callbacks: Callbacks | None = None) -> None:
         """Train to the end.
@@ -115,21 +128,21 @@ class Trainer:
         while p.epoch < self.config.epochs:
             self._epoch(callbacks)
             callbacks.epoch(self._end_epoch(), self.config.epochs)
-            if p.epoch < self.config.epochs and callbacks.stop():
+            if p.epoch < self.config.epochs and self.world.any(callbacks.stop()):
                 raise StoppedError
 
     def _epoch(self, callbacks: Callbacks) -> None:
         p, c = self.progress, self.config
         started = time.perf_counter() - p.seconds
         self.net.train()
-        for x, y in batches(self.data.train, c.batch_size, c.seed, p.epoch, start=p.batch):
+        for x, y in batches(self.data.train, c.batch_size, c.seed, p.epoch, p.batch, self.world.part):
             self._step(crop_flip(x) if c.augment == "crop-flip" else x, y)
             p.batch += 1
             p.seconds = time.perf_counter() - started
             done = p.epoch * self.batches_per_epoch + p.batch
             callbacks.step(done, self.total_steps)
             if p.batch < self.batches_per_epoch:  # after the last step, the end of the epoch saves and asks
-                stop = callbacks.stop()
+                stop = self.world.any(callbacks.stop())
                 if stop or (c.checkpoint_steps and p.batch % c.checkpoint_steps == 0):
                     self.save()
                 if stop:
@@ -145,19 +158,33 @@ class Trainer:
             optimizer.zero_grad()
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = base * factor
-        for _ in range(c.train_samples):
+        nll, correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
+        for sample in range(c.train_samples):
             logits: list[Tensor] = []
-            loss = self.loss(self.net, partial(self._evaluate, x, y, logits))
-            (loss / c.train_samples).backward()  # type: ignore[no-untyped-call]
-            p.nll_sum += loss.detach().cpu() / c.train_samples
-            p.correct += (logits[0].argmax(-1) == y).sum().cpu() / c.train_samples
-        if not math.isfinite(float(p.nll_sum)):
-            raise self._diverged(f"the loss became {float(loss.detach())}")
+            last = sample == c.train_samples - 1
+            with nullcontext() if last else self.world.accumulating(self.model):
+                loss = self.loss(self.net, partial(self._evaluate, x, y, logits))
+                (loss / c.train_samples).backward()  # type: ignore[no-untyped-call]
+            nll += loss.detach().cpu() / c.train_samples
+            correct += (logits[0].argmax(-1) == y).sum().cpu() / c.train_samples
+        self._share(nll, correct)
+        p.nll_sum, p.correct = p.nll_sum + nll, p.correct + correct
+        if not math.isfinite(float(nll)):
+            raise self.world.agreed(self._diverged(f"the loss became {float(nll)}"))
         for optimizer in self.optimizers.values():
             optimizer.step()
 
+    @torch.no_grad()
+    def _share(self, nll: Tensor, correct: Tensor) -> None:
+        """Make what a step has measured the same on all ranks: average the loss and batch norm's running statistics,
+        count the hits of all; so a loss of NaN on one rank is one on all."""
+        if self.world.size > 1:
+            for average in (nll, *self.statistics):
+                average /= self.world.size
+            self.world.sum_(nll, correct, *self.statistics)
+
     def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
-        out = self.net(x)
+        out = self.model(x)
         logits.append(out.detach())
         return F.cross_entropy(out, y)
 
@@ -167,7 +194,8 @@ class Trainer:
         nll = float(p.nll_sum) / self.batches_per_epoch
         line: dict[str, Any] = {"epoch": p.epoch + 1, "loss": nll, "nll": nll}
         line["accuracy"] = float(p.correct) / (self.batches_per_epoch * c.batch_size)
-        line |= {f"{part}_{k}": v for k, v in mode_metrics(self.net, self.data.validation or self.data.test).items()}
+        held_out = self.data.validation or self.data.test
+        line |= {f"{part}_{k}": v for k, v in mode_metrics(self.net, held_out, world=self.world).items()}
         rule = self.optimizers.get("binary")
         previous, self.summary = self.summary, self._summary(self.summary)
         if previous is not None and self.summary is not None:
@@ -193,6 +221,8 @@ class Trainer:
         return posterior_summary(self.net, rule if isinstance(rule, BayesBiNN) else None, previous)
 
     def _write_log(self) -> None:
+        if not self.world.main:
+            return
         write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in self.progress.log))
 
     def _diverged(self, what: str) -> UserError:
@@ -203,34 +233,54 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Replace the run's checkpoint by the present state.
+        """Replace the run's checkpoint by the present state, of which rank 0 writes the whole.
 
         Raises:
             UserError: if that is not finite; the checkpoint stays as it is.
         """
         p, model = self.progress, self.net.state_dict()
-        training: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            training["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        training: dict[str, Tensor] = self._random_states()
         optimizers = {}
         for name, optimizer in self.optimizers.items():
             tensors, optimizers[name] = flatten_optimizer(name, optimizer)
             training |= tensors
         if self.summary is not None:  # the signs at the start of the epoch, for its flip rate
             training |= {f"signs.{name}": signs for name, signs in self.summary.signs.items()}
-        for name, tensor in (model | training).items():
-            if not bool(tensor.isfinite().all()):
-                raise self._diverged(f"{name} became NaN or infinite")
+        model, training = self._whole(model), self._whole(training)
         training |= {"sums.nll": p.nll_sum, "sums.correct": p.correct}
         state = {
             "progress": {"epoch": p.epoch, "batch": p.batch, "seconds": p.seconds, "log": p.log},
             "optimizers": optimizers,
             "description": self.description,
         }
-        save_checkpoint(self.run, model, training, state)
+        with self.world.together():
+            if self.world.main:
+                for name, tensor in (model | training).items():
+                    if not bool(tensor.isfinite().all()):
+                        raise self._diverged(f"{name} became NaN or infinite")
+                save_checkpoint(self.run, model, training, state)
+
+    def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """On rank 0 the tensors with the parts of all ranks, one after the other, to bound the others' memory."""
+        # in one order on all ranks: a loaded optimizer's state is in that of the file's reader, which is random
+        gathered = ((name, shards.whole(tensors[name])) for name in sorted(tensors))
+        return {name: tensor.cpu() if self.world.size > 1 else tensor for name, tensor in gathered if self.world.main}
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """The generators' states: random.cpu, and random.cpu.1, ... of the ranks beyond 0; the same of cuda."""
+        own = {"random.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            own["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            f"{name}.{rank}" if rank else name: state
+            for name, tensor in own.items()
+            for rank, state in enumerate(self.world.gather(tensor))
+        }
 
     def load(self) -> None:
-        """Continue from the run's checkpoint.
+        """Continue from the run's checkpoint, made on any number of ranks: bit for bit if it is the same number.
+
+        On another number the ranks' random streams start anew, decided by the seed, the number and the step.
 
         Raises:
             UserError: if it is missing, damaged, or of another network.
@@ -246,16 +296,36 @@ class Trainer:
         check_description(state["description"], self.description, self.run)
         load_state(self.net, model, self.run)
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(unflatten_optimizer(name, training, state["optimizers"][name]))
+            packed = unflatten_optimizer(name, training, state["optimizers"][name])
+            optimizer.load_state_dict(_split_state(optimizer, packed))
         saved = state["progress"]
         sums = {"nll_sum": training["sums.nll"], "correct": training["sums.correct"]}
         self.progress = Progress(saved["epoch"], saved["batch"], saved["seconds"], saved["log"], **sums)
         if self.summary is not None:
-            signs = {name: training[f"signs.{name}"].to(self.device) for name in self.summary.signs}
+            signs = {
+                name: shards.split(training[f"signs.{name}"].to(self.device), like=now)
+                for name, now in self.summary.signs.items()
+            }
             self.summary = PosteriorSummary(self.summary.layers, self.summary.total, signs)
-        torch.set_rng_state(training["random.cpu"])
+        size, rank = self.world.size, self.world.rank
+        if size != sum(name.startswith("random.cpu") for name in training):
+            self.world.seed(self.config.seed, size, self.progress.epoch, self.progress.batch)
+            return
+        suffix = f".{rank}" if rank else ""
+        torch.set_rng_state(training[f"random.cpu{suffix}"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(training["random.cuda"], self.device)
+            torch.cuda.set_rng_state(training[f"random.cuda{suffix}"], self.device)
+
+
+def _split_state(optimizer: Optimizer, packed: dict[str, Any]) -> dict[str, Any]:
+    """A state_dict of whole tensors, those in the shape of a split parameter split like it."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, entry in packed["state"].items():
+        like = params[index]
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and value.shape == like.shape:
+                entry[key] = shards.split(value, like)
+    return packed
 
 
 def check_description(found: dict[str, Any], need: dict[str, Any], run: Path) -> None:
@@ -286,7 +356,7 @@ def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
                 f"checkpoint of {run} is of another network: {name} is {found} there, {need} here; "
                 "use the settings that it was made with"
             )
-    net.load_state_dict(model)
+    net.load_state_dict({name: shards.split(tensor, own[name]) for name, tensor in model.items()})
 
 
 def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
@@ -303,13 +373,18 @@ def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
 
 
 @torch.no_grad()
-def mode_metrics(net: nn.Module, split: Split, batch_size: int = 1024) -> dict[str, float]:
-    """Accuracy and NLL (nats) of the mode, without keeping the probabilities."""
+def mode_metrics(net: nn.Module, split: Split, batch_size: int = 1024, world: World | None = None) -> dict[str, float]:
+    """Accuracy and NLL (nats) of the mode, without keeping the probabilities; each rank computes for its share."""
+    world = world or World()
     correct, nll = 0.0, 0.0
     with evaluating(net):
         for start in range(0, len(split), batch_size):
-            x, y = split.x[start : start + batch_size], split.y[start : start + batch_size]
+            # every rank takes part in every batch, be its share empty: the layers of a split network are collective
+            own = slice(start + world.rank, start + batch_size, world.size)
+            x, y = split.x[own], split.y[own]
             logits = net(x.float())
             correct += float((logits.argmax(-1) == y).sum())
             nll += float(F.cross_entropy(logits, y, reduction="sum"))
-    return {"accuracy": correct / len(split), "nll": nll / len(split)}
+    sums = torch.tensor([correct, nll], dtype=torch.float64)
+    world.sum_(sums)
+    return {"accuracy": float(sums[0]) / len(split), "nll": float(sums[1]) / len(split)}

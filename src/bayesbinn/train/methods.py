@@ -209,29 +209,36 @@ def resolve(config: Config, num_train: int) -> Config:
 
 
 def apply_method(net: nn.Sequential, config: Config) -> tuple[nn.Sequential, dict[str, Optimizer]]:
-    """Make the float `net` what the method trains, in place, and build the optimizers.
+    """Make the float `net` what the method trains, in place, and build the optimizers: `make_binary_` and
+    `make_optimizers` in one."""
+    return make_binary_(net, config), make_optimizers(net, config)
 
-    Args:
-        net: from `build_model`.
-        config: resolved.
 
-    Returns:
-        The network, and {"binary": the method's optimizer, "real": Adam for the rest}; a network without parameters of
-        a kind has no such optimizer.
-    """
+def make_binary_(net: nn.Sequential, config: Config) -> nn.Sequential:
+    """Make the float `net` (from `build_model`) what the method of the resolved `config` trains, in place."""
     method = METHODS[config.method]
-    if method.binarizer is None:
-        return net, {"real": method.optimizer(list(net.parameters()), config)}
-    start: dict[str, Any] = {"init": config.init, "magnitude": config.magnitude}
-    binarize_(net, binarizer=method.binarizer(config), exclude=real_layers(net, config.model_config), **start)
+    if method.binarizer is not None:
+        start: dict[str, Any] = {"init": config.init, "magnitude": config.magnitude}
+        binarize_(net, binarizer=method.binarizer(config), exclude=real_layers(net, config.model_config), **start)
     if config.natural_dtype == "bfloat16":
         for _, layer in binary_layers(net):
             layer.natural.data = layer.natural.data.to(torch.bfloat16)
+    return net
+
+
+def make_optimizers(net: nn.Module, config: Config) -> dict[str, Optimizer]:
+    """{"binary": the method's optimizer, "real": Adam for the rest}, for a network from `make_binary_`.
+
+    A network without parameters of a kind has no such optimizer.
+    """
+    method = METHODS[config.method]
+    if method.binarizer is None:
+        return {"real": method.optimizer(list(net.parameters()), config)}
     binary, real = split_parameters(net)
     optimizers = {"binary": method.optimizer(binary, config)}
     if real:
         optimizers["real"] = torch.optim.Adam(real, config.real_lr)
-    return net, optimizers
+    return optimizers
 
 
 def annealed(config: Config, progress: float) -> dict[str, float]:

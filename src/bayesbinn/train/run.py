@@ -12,50 +12,74 @@ from torch import nn
 from .checkpoint import checkpoint_folder, damaged, load_checkpoint, write_text
 from .config import Config, make_config, read_toml, to_toml
 from .data import load_data, to_device
+from .distributed import World, connect
 from .environment import environment
 from .errors import UserError
 from .evaluation import evaluate_voters
 from .loop import Callbacks, Trainer, check_description, load_state
-from .methods import apply_method, check_method, resolve
+from .methods import check_method, make_binary_, make_optimizers, resolve
 from .models import build_model
 from .report import write_report
 from .voters import make_voters
 
 
 def train(
-    settings: dict[str, Any], run: Path, *, resume: bool = False, callbacks: Callbacks | None = None
+    settings: dict[str, Any],
+    run: Path,
+    *,
+    resume: bool = False,
+    callbacks: Callbacks | None = None,
+    sharding: str = "none",
+    timeout: float = 600.0,
 ) -> dict[str, Any]:
     """Train a network into the folder `run` and evaluate it on the test set.
+
+    Under torchrun every process calls this, and they train together; rank 0 writes (see `distributed`).
 
     Args:
         settings: of `Config`; what is left out has its default.
         run: the run's folder; new or empty, unless resuming.
         resume: continue the run in `run` bit for bit; starts it where there is none yet.
-        callbacks: for progress and for stopping.
+        callbacks: for progress and for stopping; each rank has its own.
+        sharding: how several processes hold λ, one of `distributed.SHARDINGS`; changes no result.
+        timeout: seconds after which a process that does not answer counts as gone.
 
     Returns:
-        The final evaluation, as in RUN/evaluation.json (see `evaluation.evaluate`).
+        The final evaluation, as in RUN/evaluation.json (see `evaluation.evaluate`); {} on other ranks than 0.
 
     Raises:
         UserError: for anything wrong with the settings, the data or the folder; nothing is written then.
         StoppedError: at a signal, with everything saved.
+        PeerError: on the other ranks, when one has raised any of these but StoppedError, which all raise.
+        LostError: when another process has gone.
     """
-    resuming = resume and (run / "config.toml").exists()
-    config = _resumed(settings, run) if resuming else make_config(settings)
-    if not resuming:
-        check_new(run)
-    check_method(config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = find_device(config.device)
-    data = load_data(config.data, config.validation)
-    config = resolve(config, len(data.train))
-    if config.augment == "crop-flip" and len(data.input_shape) != 3:
-        raise UserError(f"augment 'crop-flip' needs images, {config.data} has inputs of shape {data.input_shape}")
-    torch.manual_seed(config.seed)
-    data = to_device(data, device)
-    net = build_model(config.model_config, data.input_shape, data.num_classes, data.mean, data.std)
-    net, optimizers = _with_method(net, config, device)
+    with connect(sharding, timeout) as world:
+        return _train(settings, run, resume, callbacks, world)
+
+
+def _train(
+    settings: dict[str, Any], run: Path, resume: bool, callbacks: Callbacks | None, world: World
+) -> dict[str, Any]:
+    resuming = world.any(resume and (run / "config.toml").exists())
+    with world.together():
+        config = _resumed(settings, run) if resuming else make_config(settings)
+        if world.main and not resuming:
+            check_new(run)
+        check_method(config)
+        _check_world(config, world)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        device = find_device(config.device)
+        data = load_data(config.data, config.validation)
+        config = resolve(config, len(data.train))
+        if config.augment == "crop-flip" and len(data.input_shape) != 3:
+            raise UserError(f"augment 'crop-flip' needs images, {config.data} has inputs of shape {data.input_shape}")
+        torch.manual_seed(config.seed)
+        data = to_device(data, device)
+        net = build_model(config.model_config, data.input_shape, data.num_classes, data.mean, data.std)
+        net = _made_binary(net, config, device)
+    world.shard_(net)
+    optimizers = make_optimizers(net, config)
     description = {
         "model": config.model,
         "method": config.method,
@@ -63,18 +87,24 @@ def train(
         "input_shape": list(data.input_shape),
         "num_classes": data.num_classes,
     }
-    trainer = Trainer(net, optimizers, data, config, run, description)
-    if resuming and checkpoint_folder(run) is not None:
-        trainer.load()
-    else:
-        run.mkdir(parents=True, exist_ok=True)
-        write_text(run / "config.toml", to_toml(config))
+    trainer = Trainer(net, optimizers, data, config, run, description, world)
+    with world.together():
+        if resuming and checkpoint_folder(run) is not None:
+            trainer.load()
+        elif world.main:
+            run.mkdir(parents=True, exist_ok=True)
+            write_text(run / "config.toml", to_toml(config))
     trainer.fit(callbacks)
+    if not world.main:
+        return {}
+    if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
+        net = load_run(run, config.device)[0]
     result = evaluate_voters(make_voters([net], config.samples), data.test)
     write_report(run / "report.html", [run], net, config, data.test.x, result)
     del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
-    write_text(run / "evaluation.json", json.dumps({**result, "environment": environment()}, indent=2) + "\n")
+    made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})
+    write_text(run / "evaluation.json", json.dumps({**result, "environment": made_with}, indent=2) + "\n")
     return result
 
 
@@ -100,7 +130,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
     except KeyError as error:
         raise damaged(run / "checkpoint", error) from None
-    net, _ = _with_method(build_model(config.model_config, shape, num_classes), config, found)
+    net = _made_binary(build_model(config.model_config, shape, num_classes), config, found)
     load_state(net, model, run)
     return net.eval(), config, {**description, "input_shape": shape}
 
@@ -146,9 +176,22 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _with_method(net: nn.Sequential, config: Config, device: torch.device) -> tuple[nn.Sequential, Any]:
+def _check_world(config: Config, world: World) -> None:
+    """Refuse what several processes cannot do."""
+    share, rest = divmod(config.batch_size, world.size)
+    if rest or share < 2:
+        least = 2 * world.size
+        raise UserError(
+            f"batch_size {config.batch_size} is divided among {world.size} processes, two examples or more for each: "
+            f"take a multiple of {world.size} from {least} on"
+        )
+    if world.sharding == "full" and config.method == "disarm":
+        raise UserError("method 'disarm' draws whole networks outside of their layers: leave --sharding full out")
+
+
+def _made_binary(net: nn.Sequential, config: Config, device: torch.device) -> nn.Sequential:
     try:
-        return apply_method(net.to(device), config)
+        return make_binary_(net.to(device), config)
     except UserError:
         raise
     except ValueError as error:  # what the library refuses, the user asked for
