@@ -49,11 +49,11 @@ static inline __attribute__((always_inline)) void lut_pixels(const uint8_t *weig
                                                              const uint8_t *const *tables, int64_t offset,
                                                              const int pixels, int64_t segments, int64_t units,
                                                              int32_t *acc, int64_t stride) {
-    const __m512i bytes = _mm512_set1_epi16(255);
-    __m512i even[2][PIXELS], odd[2][PIXELS]; /* 16-bit sums of the low and high parts, of even and odd lanes */
+    /* 16-bit sums of the low and high parts: of odd lanes, and of both, the odd ones 256 times */
+    __m512i both[2][PIXELS], odd[2][PIXELS];
 #pragma GCC unroll 2
     for (int p = 0; p < pixels; p++)
-        even[0][p] = even[1][p] = odd[0][p] = odd[1][p] = _mm512_setzero_si512();
+        both[0][p] = both[1][p] = odd[0][p] = odd[1][p] = _mm512_setzero_si512();
     for (int64_t s = 0; s < segments; s++) {
         const uint8_t *w = weights + s * weight_stride;
         const uint8_t *table[PIXELS];
@@ -84,7 +84,7 @@ static inline __attribute__((always_inline)) void lut_pixels(const uint8_t *weig
             for (int p = 0; p < pixels; p++)
 #pragma GCC unroll 2
                 for (int h = 0; h < 2; h++) {
-                    even[h][p] = _mm512_add_epi16(even[h][p], _mm512_and_si512(sum[h][p], bytes));
+                    both[h][p] = _mm512_add_epi16(both[h][p], sum[h][p]);
                     odd[h][p] = _mm512_add_epi16(odd[h][p], _mm512_srli_epi16(sum[h][p], 8));
                 }
         }
@@ -94,7 +94,11 @@ static inline __attribute__((always_inline)) void lut_pixels(const uint8_t *weig
     for (int p = 0; p < pixels; p++)
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++) {
-            __m512i low = v < 2 ? even[0][p] : odd[0][p], high = v < 2 ? even[1][p] : odd[1][p];
+            __m512i low = odd[0][p], high = odd[1][p];
+            if (v < 2) { /* what is left of both fits in 16 bits, whatever overflowed before */
+                low = _mm512_sub_epi16(both[0][p], _mm512_slli_epi16(low, 8));
+                high = _mm512_sub_epi16(both[1][p], _mm512_slli_epi16(high, 8));
+            }
             low = v & 1 ? _mm512_srli_epi32(low, 16) : _mm512_and_si512(low, half);
             high = v & 1 ? _mm512_srli_epi32(high, 16) : _mm512_and_si512(high, half);
             __m512i total = _mm512_sub_epi32(_mm512_add_epi32(_mm512_slli_epi32(high, 5), low), offset_sum);

@@ -6,7 +6,8 @@
 
 /* multiply-accumulates and activations that take less time than waking a thread */
 enum { SMALL_PRODUCT = 1 << 22, SMALL_INPUT = 1 << 15 };
-enum { CHUNK_BYTES = 24 << 10 }; /* of tables, which stay in the first-level cache while all rows pass over them */
+/* of tables: all rows pass over them, and the weights that stream by must not drive them out of the first-level cache */
+enum { CHUNK_BYTES = 16 << 10 };
 
 /* step and zero of one input, and the clip limits that follow from them */
 typedef struct {

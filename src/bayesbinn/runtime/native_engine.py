@@ -14,6 +14,7 @@ from .program import Op, Program
 KINDS = ("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten")
 ACTIVATIONS = ("sign", "int8", "int16")
 OP_WORDS = 24
+FLOAT32 = np.dtype(np.float32)
 ERROR_BYTES = 256
 
 
@@ -67,7 +68,7 @@ class NativeEngine:
         Raises:
             ValueError: if x is not finite, or there are no such networks.
         """
-        out = np.empty((count, len(x), *self._output), np.float32)
+        out = np.empty((count, len(x), *self._output), FLOAT32)
         status = self._run(self._net, _address(x), len(x), first, count, _address(out))
         if status == 2:
             raise ValueError(NOT_FINITE)
@@ -85,9 +86,10 @@ class NativeEngine:
 
 def _address(array: NDArray[Any]) -> int:
     """Where the values are; `array.ctypes.data` takes three times as long, as long as a small layer."""
-    if array.flags.writeable:
+    try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.ctypes.data)
+    except TypeError:  # read-only
+        return int(array.ctypes.data)
 
 
 def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

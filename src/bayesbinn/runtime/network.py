@@ -12,6 +12,7 @@ from .program import Program, check
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Network:
             raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
         if x.shape[1:] != shape or len(x) == 0:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}) with B at least 1, got {x.shape}")
-        if x.dtype != np.float32:
+        if x.dtype != FLOAT32:
             with np.errstate(over="ignore"):
                 x = x.astype(np.float32)
         return self._engine.run(np.ascontiguousarray(x), first, count)
