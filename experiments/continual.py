@@ -1,12 +1,15 @@
 """Continual learning: run the recipes experiments/continual-*/day.toml; `continual_tables.py` makes docs/continual.md.
 
 python experiments/continual.py --config RECIPE.toml --output RESULTS.json [--only RUN] [--seed SEED]
-What is stored already with the same settings is skipped, and an interrupted run resumes from its folder.
+What is stored already with the same settings is skipped, and an interrupted run resumes from its folder. Several may
+store into one file at a time, if they do different runs.
 `bayesbinn reproduce continual-five --budget day` calls the first form.
 """
 
 import argparse
+import fcntl
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,27 +41,41 @@ def command(settings: dict[str, Any]) -> str:
     return " ".join([*words, "--output", "RUN"])
 
 
+def commit() -> str:
+    """The commit of the code that runs."""
+    words = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def run_recipe(path: Path, output: Path, work: Path, only: list[str], seeds: list[int]) -> None:
     """Run what `output` lacks, seed by seed, storing each result as soon as it is there."""
     recipe = read_toml(path)
-    content = read_results(output) or {"name": output.stem, "recipe": str(path.resolve().relative_to(ROOT))}
-    content["title"] = recipe["title"]
-    results = content.setdefault("results", {})
+    head = {"name": output.stem, "recipe": str(path.resolve().relative_to(ROOT)), "title": recipe["title"]}
     for seed in seeds or recipe["seeds"]:
         for run in only or recipe["runs"]:
             settings = settings_of(recipe, run, seed)
-            if results.get(run, {}).get(str(seed), {}).get("settings") == settings:
+            stored = (read_results(output) or {}).get("results", {})
+            if stored.get(run, {}).get(str(seed), {}).get("settings") == settings:
                 continue
             print(f"{output.stem}: {run}, seed {seed}", flush=True)
             callbacks = ContinualCallbacks(task=lambda line, tasks: print(f"  task {line['task']}/{tasks}", flush=True))
             folder = work / output.stem / f"{run}-{seed}"
             folder.parent.mkdir(parents=True, exist_ok=True)
             result = train_continual(settings, folder, resume=True, callbacks=callbacks)
-            environment = {**result.pop("environment"), "command": command(settings)}
+            environment = {**result.pop("environment"), "command": command(settings), "commit": commit()}
             result = {"settings": settings, **rounded(result), "environment": environment}
-            results.setdefault(run, {})[str(seed)] = result
-            write_text(output, json.dumps(content, ensure_ascii=False) + "\n")
+            store(output, {**head, "results": {run: {str(seed): result}}})
             print(f"  mean {result['metrics']['mean_average']:.2%}, {result['train_seconds']:.0f} s", flush=True)
+
+
+def store(output: Path, new: dict[str, Any]) -> None:
+    """Add the one result in `new` to the file; a lock keeps those who store at the same time apart."""
+    with output.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        content = {**new, "results": (read_results(output) or {}).get("results", {})}
+        for run, seeds in new["results"].items():
+            content["results"][run] = {**content["results"].get(run, {}), **seeds}
+        write_text(output, json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def rounded(value: Any) -> Any:

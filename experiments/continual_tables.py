@@ -15,6 +15,12 @@ from bayesbinn.train.config import read_toml
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, FIGURES = ROOT / "docs/continual.md", ROOT / "docs/figures"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+BOTH = {"prior": "prior carried over", "naive": "no prior carried over"}
+CAPTIONS = {
+    "five": "accuracy per task, with and without the prior",
+    "ten": "accuracy matrix, with and without the prior",
+}
+FILES = {"five": "continual-prior.svg", "ten": "continual-matrix.svg", "hundred": "continual-window.svg"}
 ITEMS = ("five", "ten", "hundred", "fashion", "selection")
 COLUMNS = {
     "mean %": "mean_average",
@@ -31,9 +37,19 @@ Seeds = dict[str, dict[str, Any]]
 
 
 def load(item: str) -> dict[str, Any] | None:
-    """The stored results of an item, or None."""
+    """The stored results of an item, its runs in the order of the recipe and its seeds ascending, or None."""
     path = ROOT / f"experiments/results/continual-{item}-day.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    results = json.loads(path.read_text(encoding="utf-8"))
+    runs = results["results"]
+    order = [*read_toml(ROOT / results["recipe"])["runs"], *runs]  # the recipe's; workers store as they finish
+    results["results"] = {
+        name: dict(sorted(runs[name].items(), key=lambda seed: int(seed[0])))
+        for name in dict.fromkeys(order)
+        if name in runs
+    }
+    return results
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -48,11 +64,21 @@ def table(results: dict[str, Any]) -> list[str]:
     tasks = next(iter(next(iter(runs.values())).values()))["config"]["tasks"]
     columns = {head: key for head, key in COLUMNS.items() if tasks > 20 or not key.startswith("mean_last")}
     with_ood = any("ood_auroc" in run["tasks"][-1] for seeds in runs.values() for run in seeds.values())
-    heads = ["run", "seeds", *columns, *(["OOD AUROC, first and last task"] if with_ood else []), "saturated %", "min"]
+    batches = len({run["config"]["batch_size"] for seeds in runs.values() for run in seeds.values()}) > 1
+    heads = [
+        "run",
+        "seeds",
+        *(["batch"] if batches else []),
+        *columns,
+        *(["OOD AUROC, first and last task"] if with_ood else []),
+        "saturated %",
+        "min",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, seeds in runs.items():
         each = list(seeds.values())
-        cells = [f"`{name}`", str(len(each)), *(spread([r["metrics"][key] for r in each]) for key in columns.values())]
+        cells = [f"`{name}`", str(len(each)), *([str(each[0]["config"]["batch_size"])] if batches else [])]
+        cells += [spread([r["metrics"][key] for r in each]) for key in columns.values()]
         if with_ood:
             ends = [[r["tasks"][i].get("ood_auroc") for r in each] for i in (0, -1)]
             cells.append("–" if None in ends[0] else " → ".join(f"{statistics.fmean(v):.3f}" for v in ends))
@@ -63,17 +89,34 @@ def table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def per_task(results: dict[str, Any]) -> list[str]:
+    """What carrying the prior over buys: accuracy on each task after the last, with it and without."""
+    runs = results["results"]
+    rows = {name: [r["mean_row"] for r in runs[name].values()] for name in ("prior", "naive")}
+    tasks = len(rows["prior"][0])
+    lines = ["| after the last task, accuracy on | " + " | ".join(f"task {j + 1}" for j in range(tasks)) + " |"]
+    lines.append("|---" * (tasks + 1) + "|")
+    for name, title in (("prior", "with the prior %"), ("naive", "without %")):
+        lines.append(f"| {title} | " + " | ".join(spread([row[j] for row in rows[name]]) for j in range(tasks)) + " |")
+    gains = [
+        statistics.fmean(row[j] for row in rows["prior"]) - statistics.fmean(row[j] for row in rows["naive"])
+        for j in range(tasks)
+    ]
+    return [*lines, "| gained, points | " + " | ".join(f"{100 * gain:+.1f}" for gain in gains) + " |"]
+
+
 def details(results: dict[str, Any], item: str) -> list[str]:
     """How the figures came about: commands, machine, versions."""
     runs = results["results"]
     first = next(iter(next(iter(runs.values())).values()))
     c, e = first["config"], first["environment"]
+    batches = sorted({run["config"]["batch_size"] for seeds in runs.values() for run in seeds.values()})
     lines = [
         f"*mean*: average accuracy over all tasks after the last, on all test examples, with {c['samples']} drawn "
         f"networks; *mode*: w = sign λ. The columns from *when learned* on come from the matrix, which takes "
         f"{c['row_examples'] or 'all'} test examples a task and "
         f"{'the mode' if not c['row_samples'] else str(c['row_samples']) + ' drawn networks'}. "
-        f"Batch {c['batch_size']}, {c['width']} units in {c['depth']} hidden layer(s), ReLU. "
+        f"Batch {' or '.join(map(str, batches))}, {c['width']} units in {c['depth']} hidden layer(s), ReLU. "
         f"{e['cpu']}, {e['threads']} thread, shared with other work (so *min* is an upper bound), "
         f"torch {e['torch']}, bayesbinn {e['bayesbinn']}. "
         f"`bayesbinn reproduce continual-{item} --budget day`, or one by one:",
@@ -101,11 +144,18 @@ def page() -> str:
         if results is None:
             continue
         lines += ["", f"### {results['title']}", "", *table(results), "", *details(results, item)]
-        if item == "five" and {"prior", "naive"} <= results["results"].keys():
-            lines += ["", "![accuracy per task, with and without the prior](figures/continual-prior.svg)"]
+        if item in ("five", "ten") and BOTH.keys() <= results["results"].keys():
+            lines += ["", *per_task(results), "", f"![{CAPTIONS[item]}](figures/{FILES[item]})"]
         if item == "hundred":
             lines += ["", "![last 5 tasks against all 100](figures/continual-window.svg)"]
     return before + "\n".join([*lines, "", END]) + after
+
+
+def mean_matrix(seeds: Seeds) -> list[list[float]]:
+    """The accuracy matrix in percent, averaged over seeds."""
+    matrices = [run["matrix"] for run in seeds.values()]
+    tasks = range(len(matrices[0]))
+    return [[100 * statistics.fmean(m[i][j] for m in matrices) for j in tasks] for i in tasks]
 
 
 def prior_figure(results: dict[str, Any]) -> Any:
@@ -114,41 +164,76 @@ def prior_figure(results: dict[str, Any]) -> Any:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    titles = {"prior": "prior carried over", "naive": "no prior carried over"}
-    for axes, (name, title) in zip(panels, titles.items(), strict=True):
-        matrix = next(iter(results["results"][name].values()))["matrix"]
+    for axes, (name, title) in zip(panels, BOTH.items(), strict=True):
+        matrix = mean_matrix(results["results"][name])
         for j in range(len(matrix)):
             rows = range(j, len(matrix))
-            axes.plot([i + 1 for i in rows], [100 * matrix[i][j] for i in rows], marker="o", label=f"task {j + 1}")
+            axes.plot([i + 1 for i in rows], [matrix[i][j] for i in rows], marker="o", label=f"task {j + 1}")
         axes.set(title=title, xlabel="after training on task", xticks=range(1, len(matrix) + 1))
     panels[0].set_ylabel("test accuracy %")
     panels[1].legend(frameon=False, fontsize="small")
     return figure
 
 
+def matrix_figure(results: dict[str, Any]) -> Any:
+    """The accuracy matrix as a heat map, with the prior carried over and without."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (name, title) in zip(panels, BOTH.items(), strict=True):
+        matrix = mean_matrix(results["results"][name])
+        edges = [i + 0.5 for i in range(len(matrix) + 1)]
+        image = axes.pcolormesh(edges, edges, matrix, vmin=0, vmax=100)
+        axes.set(title=title, xlabel="accuracy on task", aspect="equal")
+    panels[0].set_ylabel("after training on task")
+    panels[0].invert_yaxis()
+    figure.colorbar(image, ax=panels, label="test accuracy %")
+    return figure
+
+
 def window_figure(results: dict[str, Any]) -> Any:
-    """Last-5 against all-100, a point per run, and the published averages as lines: each is known on one axis only."""
+    """Last-5 against all-100 over the window, and the published averages as lines: each is known on one axis only."""
     from matplotlib.figure import Figure
 
     published = read_toml(ROOT / "experiments/published.toml")["continual-hundred"]
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
+    points: dict[str, tuple[list[float], list[float]]] = {}
     for name, seeds in results["results"].items():
-        run = next(iter(seeds.values()))["metrics"]
-        x, y = 100 * run["mean_average"], 100 * run["mean_last_5"]
-        axes.plot(x, y, "o", label=name)
-    for style, (source, value) in zip(("--", ":", "-.", "--", ":"), published.items(), strict=False):
+        every = [run["metrics"] for run in seeds.values()]
+        points[name] = tuple([100 * m[key] for m in every] for key in ("mean_average", "mean_last_5"))  # type: ignore[assignment]
+    sweep = sorted((n for n in points if n.startswith("limit-")), key=lambda n: window_of(results["results"][n]))
+    means = {name: (statistics.fmean(x), statistics.fmean(y)) for name, (x, y) in points.items()}
+    axes.plot(*zip(*(means[name] for name in sweep), strict=True), color="C0", lw=1, label="limited λ, batch 50")
+    for name, (x, y) in points.items():
+        limited = name in sweep
+        axes.plot(x, y, "o" if limited else "s", color="C0" if limited else "C1", ms=5)
+        window = f"window {window_of(results['results'][name]) / 1000:.0f}k"
+        text = window if limited else f"{window}, no limit, batch 200"
+        axes.annotate(text, means[name], xytext=(6, 5), textcoords="offset points", fontsize="small")
+    for source, value in published.items():
         if "last 5" in source:
-            axes.axhline(float(value), color="gray", ls=style, lw=0.8)
-            axes.annotate(source, (0.01, float(value)), xycoords=("axes fraction", "data"), fontsize="x-small")
-        elif "all" in source:
-            axes.axvline(float(value), color="gray", ls=style, lw=0.8)
+            axes.axhline(float(value), color="gray", ls=":", lw=0.8)
+            axes.annotate(f"{source} (published)", (0.01, float(value)), xycoords=("axes fraction", "data"), fontsize=6)
+        else:
+            axes.axvline(float(value), color="gray", ls=":", lw=0.8)
             axes.annotate(
-                source, (float(value), 0.02), xycoords=("data", "axes fraction"), fontsize="x-small", rotation=90
+                f"{source} (published)",
+                (float(value), 0.02),
+                xycoords=("data", "axes fraction"),
+                fontsize=6,
+                rotation=90,
             )
-    axes.set(xlabel="average over all 100 tasks %", ylabel="average over the last 5 %", ylim=(0, 100))
-    axes.legend(frameon=False, fontsize="small")
+    axes.set(xlabel="average over all 100 tasks %", ylabel="average over the last 5 %", xlim=(0, 60), ylim=(0, 100))
+    axes.set_title("a point per seed; ours: ReLU units; published: binary units, batch 1", fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="lower left")
     return figure
+
+
+def window_of(seeds: Seeds) -> float:
+    """The window of a run, in examples."""
+    return float(next(iter(seeds.values()))["config"]["window"])
 
 
 def main() -> None:
@@ -160,11 +245,10 @@ def main() -> None:
 
     mpl.rcParams["svg.hashsalt"] = "bayesbinn"  # the same results give the same file
     FIGURES.mkdir(parents=True, exist_ok=True)
-    five, hundred = load("five"), load("hundred")
-    if five is not None and {"prior", "naive"} <= five["results"].keys():
-        prior_figure(five).savefig(FIGURES / "continual-prior.svg", metadata={"Date": None})
-    if hundred is not None:
-        window_figure(hundred).savefig(FIGURES / "continual-window.svg", metadata={"Date": None})
+    for item, draw in (("five", prior_figure), ("ten", matrix_figure), ("hundred", window_figure)):
+        results = load(item)
+        if results is not None and (item == "hundred" or BOTH.keys() <= results["results"].keys()):
+            draw(results).savefig(FIGURES / FILES[item], metadata={"Date": None})
 
 
 if __name__ == "__main__":

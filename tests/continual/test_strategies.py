@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bayesbinn import BayesBiNN
-from bayesbinn.continual import EWC, Examples, Naive, PosteriorToPrior, Replay
+from bayesbinn.continual import EWC, Bounded, Examples, Naive, PosteriorToPrior, Replay
 
 
 def test_naive_changes_nothing() -> None:
@@ -30,6 +30,18 @@ def test_the_limit_must_be_positive() -> None:
     optimizer = BayesBiNN([torch.zeros(2, requires_grad=True)], lr=0.1, num_data=1)
     with pytest.raises(ValueError, match="limit must be above 0"):
         optimizer.set_prior_to_posterior(1.0, limit=0.0)
+
+
+def test_no_weight_is_surer_than_the_limit_and_the_others_stay() -> None:
+    natural = torch.tensor([-9.0, -3.0, 0.0, 2.5, 3.1], requires_grad=True)
+    bounded = Bounded(iter([natural]), limit=3.0)
+    for _ in range(2):  # an iterator must not be used up by the first step
+        bounded.after_step(torch.zeros(1, 2), torch.zeros(1))
+        assert natural.tolist() == [-3.0, -3.0, 0.0, 2.5, 3.0]
+        natural.data[0] = -4.0
+    assert not bounded.needs_boundaries
+    with pytest.raises(ValueError, match="limit must be above 0, got 0"):
+        Bounded([natural], limit=0.0)
 
 
 def test_the_buffer_is_a_uniform_sample_of_everything_seen() -> None:

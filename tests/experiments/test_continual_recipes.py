@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ def test_a_recipe_runs_once(
         '[runs.prior]\n[runs.naive]\nstrategy = "naive"\n'
     )
     monkeypatch.setattr(continual, "ROOT", tmp_path)
+    monkeypatch.setattr(continual, "commit", lambda: "0123456789ab")  # no clone there
     output = tmp_path / "results.json"
     for _ in range(2):
         continual.run_recipe(tmp_path / "recipe.toml", output, tmp_path / "work", [], [])
@@ -50,3 +52,13 @@ def test_a_recipe_runs_once(
 
 def test_the_page_is_as_its_generator_writes_it() -> None:
     assert continual_tables.page() == continual_tables.PAGE.read_text(encoding="utf-8")
+
+
+def test_results_stored_side_by_side_are_all_kept(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    new = [{"title": "t", "results": {run: {seed: {"x": 1}}}} for run in ("a", "b") for seed in ("0", "1")]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda result: continual.store(output, result), new))
+    stored = json.loads(output.read_text())
+    assert stored["title"] == "t"
+    assert {run: set(seeds) for run, seeds in stored["results"].items()} == {"a": {"0", "1"}, "b": {"0", "1"}}

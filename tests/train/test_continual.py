@@ -14,6 +14,7 @@ import torch
 
 from bayesbinn.continual import Naive
 from bayesbinn.train import UserError
+from bayesbinn.train.checkpoint import load_checkpoint
 from bayesbinn.train.config import make
 from bayesbinn.train.continual import build, train_continual
 from bayesbinn.train.continual_config import STRATEGIES, ContinualConfig, resolve_continual
@@ -28,7 +29,7 @@ CASES = [
     *({"strategy": name} for name in STRATEGIES),
     {"statistics": "task"},
     {"statistics": "shared", "affine": True},
-    {"strategy": "window", "blend": 0.5, "metaplasticity": 0.1},
+    {"strategy": "window", "blend": 0.5, "metaplasticity": 0.1, "limit": 1.0},
     {"strategy": "replay", "buffer": 50, "head": "multi"},
     {"data": "split-digits", "head": "multi", "strategy": "joint"},
     {"data": "rotated-digits"},
@@ -199,6 +200,13 @@ def test_the_window_sets_what_a_step_forgets() -> None:
     assert group["lr"] * group["kl_weight"] == pytest.approx(50 / 5000)
     assert group["num_data"] == 5000
     assert isinstance(strategy, Naive)
+
+
+def test_the_window_keeps_to_its_limit(tmp_path: Path) -> None:
+    train_continual(small({"strategy": "window", "window": 1000.0, "limit": 0.5}), tmp_path / "run")
+    model, _, _ = load_checkpoint(tmp_path / "run")
+    largest = max(float(v.abs().max()) for name, v in model.items() if name.endswith("natural"))
+    assert largest == 0.5  # reached, and not passed
 
 
 @pytest.mark.slow

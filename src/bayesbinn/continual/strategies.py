@@ -8,6 +8,8 @@ A strategy is called at four points of any training loop and keeps its state in 
     strategy.after_task(net, train, outputs)       # may consolidate; needs the task's boundary
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -74,6 +76,38 @@ class PosteriorToPrior(Strategy):
 
     def after_task(self, net: nn.Module, train: Examples | None, outputs: tuple[int, ...] | None) -> None:
         self.optimizer.set_prior_to_posterior(self.strength, limit=self.limit)
+
+
+class Bounded(Strategy):
+    """|λ| ≤ limit after every step: no weight ever becomes so certain that new evidence could not turn it.
+
+    Boundary-free.  Evidence beyond the limit is let go, which keeps a rule that protects certain weights
+    (metaplasticity) from freezing all of them on an endless stream.
+
+    Args:
+        params: the λ tensors.
+        limit: above 0.
+
+    Raises:
+        ValueError: for a limit that is not above 0.
+
+    Source: ours; bounded synapses as in Fusi & Abbott (2007).
+
+    >>> natural = torch.tensor([1.0, -30.0])
+    >>> Bounded([natural], limit=20.0).after_step(torch.zeros(1, 3), torch.tensor([0]))
+    >>> natural.tolist()
+    [1.0, -20.0]
+    """
+
+    def __init__(self, params: Iterable[Tensor], limit: float) -> None:
+        if not limit > 0.0:
+            raise ValueError(f"limit must be above 0, got {limit}")
+        self.params, self.limit = list(params), limit
+
+    @torch.no_grad()
+    def after_step(self, x: Tensor, y: Tensor) -> None:
+        for natural in self.params:
+            natural.clamp_(-self.limit, self.limit)
 
 
 class Replay(Strategy):

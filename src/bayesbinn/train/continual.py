@@ -53,6 +53,8 @@ def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str,
     elif c.strategy == "window" and binary is not None:
         for group in binary.param_groups:
             group["metaplasticity"] = c.metaplasticity
+        if c.limit:
+            strategy = continual.Bounded(binary.param_groups[0]["params"], c.limit)
     elif c.strategy == "bimu":
         assert binary is not None
         assert c.window is not None

@@ -21,7 +21,7 @@ class ContinualConfig(Config):
     tasks: int = option(5, "number of tasks T", 1, 10**5)
     strategy: str = option("prior", "what to do against forgetting")
     strength: float = option(1.0, "λ₀ ← strength · λ after each task (prior); weight of the Fisher term (ewc)")
-    limit: float = option(0.0, "bound on |λ₀| (prior); 0: none")
+    limit: float = option(0.0, "bound on |λ₀| (prior) or on |λ| at every step (window); 0: none")
     window: float | None = option(None, "memory in examples (window, bimu)", 1.0)
     metaplasticity: float = option(0.0, "damping of gradients that contradict λ (window); 0: Bayes' rule")
     gain: float = option(1.0, "gain on the gradient (bimu)", above=0)
@@ -63,7 +63,10 @@ _BAYES = ("bayesbinn", "bayesbinn-2020")
 STRATEGIES: dict[str, StrategyRow] = {
     "prior": StrategyRow("posterior → prior after each task", "bayesbinn", _BAYES, ("strength", "limit")),
     "window": StrategyRow(
-        "uniform prior, which fades what is older than the window", "bayesbinn", (), ("window", "metaplasticity")
+        "uniform prior, which fades what is older than the window",
+        "bayesbinn",
+        (),
+        ("window", "metaplasticity", "limit"),
     ),
     "bimu": StrategyRow("metaplastic rule that forgets towards 0", "bayesbinn", (), ("window", "gain", "max_step")),
     "replay": StrategyRow("a small buffer of earlier examples in every batch", "bayesbinn", _ANY, ("buffer",)),
