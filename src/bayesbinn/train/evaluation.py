@@ -152,7 +152,7 @@ def _corruptions(voters: Voters, split: Split) -> dict[str, list[dict[str, float
 
 
 def _part(prediction: Prediction, part: slice) -> Prediction:
-    values = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction)}
+    values: dict[str, Any] = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction)}
     return Prediction(**{k: v[part] if isinstance(v, Tensor) else v for k, v in values.items()})
 
 
