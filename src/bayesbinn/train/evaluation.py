@@ -152,8 +152,9 @@ def _corruptions(voters: Voters, split: Split) -> dict[str, list[dict[str, float
 
 
 def _part(prediction: Prediction, part: slice) -> Prediction:
-    values: dict[str, Any] = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction)}
-    return Prediction(**{k: v[part] if isinstance(v, Tensor) else v for k, v in values.items()})
+    fields = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction)}
+    parts: dict[str, Any] = {k: v[part] if isinstance(v, Tensor) else v for k, v in fields.items()}
+    return Prediction(**parts)
 
 
 def _corrupted_point(prediction: Prediction, labels: Tensor, strength: int, level: float) -> dict[str, float]:
