@@ -1,1 +1,2 @@
-def write_page(p, r): pass
+def write_page(p, r):
+    pass

@@ -32,6 +32,8 @@ from .data import Data, Split, batches, crop_flip
 from .errors import UserError
 from .methods import METHODS, anneal_, annealed
 
+CHECK_STEPS = 16  # between two looks at the loss on an accelerator: each waits for all that has been asked of it
+
 
 class StoppedError(Exception):
     """Training ended early, at a signal, with everything saved: resume it."""
@@ -101,6 +103,7 @@ class Trainer:
         self.loss = METHODS[config.method].loss
         self.anneals = bool(annealed(config, 0.0))
         self.progress = Progress()
+        self._place_sums()
         self.summary = self._summary()
 
     def fit(self, callbacks: Callbacks | None = None) -> None:
@@ -149,12 +152,21 @@ class Trainer:
             logits: list[Tensor] = []
             loss = self.loss(self.net, partial(self._evaluate, x, y, logits))
             (loss / c.train_samples).backward()  # type: ignore[no-untyped-call]
-            p.nll_sum += loss.detach().cpu() / c.train_samples
-            p.correct += (logits[0].argmax(-1) == y).sum().cpu() / c.train_samples
-        if not math.isfinite(float(p.nll_sum)):
-            raise self._diverged(f"the loss became {float(loss.detach())}")
+            p.nll_sum += loss.detach() / c.train_samples
+            p.correct += (logits[0].argmax(-1) == y).sum() / c.train_samples
+        if self.device.type == "cpu" or done % CHECK_STEPS == 0:
+            self._check_loss()
         for optimizer in self.optimizers.values():
             optimizer.step()
+
+    def _place_sums(self) -> None:
+        p = self.progress  # where the losses are, so that adding one up waits for nothing
+        p.nll_sum, p.correct = p.nll_sum.to(self.device), p.correct.to(self.device)
+
+    def _check_loss(self) -> None:
+        # a sum stays NaN or infinite: no step goes unnoticed
+        if not math.isfinite(float(self.progress.nll_sum)):
+            raise self._diverged(f"the loss became {float(self.progress.nll_sum)}")
 
     def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
         out = self.net(x)
@@ -163,6 +175,7 @@ class Trainer:
 
     def _end_epoch(self) -> dict[str, Any]:
         p, c = self.progress, self.config
+        self._check_loss()
         part = "test" if self.data.validation is None else "validation"
         nll = float(p.nll_sum) / self.batches_per_epoch
         line: dict[str, Any] = {"epoch": p.epoch + 1, "loss": nll, "nll": nll}
@@ -208,6 +221,7 @@ class Trainer:
         Raises:
             UserError: if that is not finite; the checkpoint stays as it is.
         """
+        self._check_loss()
         p, model = self.progress, self.net.state_dict()
         training: dict[str, Tensor] = {"random.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -250,6 +264,7 @@ class Trainer:
         saved = state["progress"]
         sums = {"nll_sum": training["sums.nll"], "correct": training["sums.correct"]}
         self.progress = Progress(saved["epoch"], saved["batch"], saved["seconds"], saved["log"], **sums)
+        self._place_sums()
         if self.summary is not None:
             signs = {name: training[f"signs.{name}"].to(self.device) for name in self.summary.signs}
             self.summary = PosteriorSummary(self.summary.layers, self.summary.total, signs)
