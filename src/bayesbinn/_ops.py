@@ -1,10 +1,11 @@
 """The two operators of training: the draw of ±1 weights and the Bayesian learning rule, `torch.ops.bayesbinn`.
 
-On a CPU with the compiled library each is one pass over memory; everywhere else plain torch computes the same, bit for
-bit.
-Registered with torch's light `Library` interface: `custom_op` costs 30 µs a call, as much as drawing 40,000 weights.
+On a CPU with the compiled library each is one pass over memory, as is the draw on CUDA with Triton; everywhere else
+plain torch computes the same, bit for bit.  Registered with torch's light `Library` interface: `custom_op` costs 30 µs a call, as much as drawing 40,000 weights.
 """
 
+import functools
+import importlib.util
 import struct
 from typing import Any
 
@@ -80,6 +81,19 @@ def _draw_cpu(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype)
 
 
+def _draw_cuda(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
+    if not _has_triton():
+        return _philox.draw(natural, seed, dtype)
+    from . import _triton
+
+    return _triton.draw(natural, seed, dtype)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 def _learn_cpu(natural: Tensor, grad: Tensor, momentum: Tensor | None, prior: Tensor | None, *more: Any) -> None:
     value, lr, n, k, beta, correction, seed = more
     kernel = _native.kernel("bbn_update")
@@ -122,6 +136,7 @@ def _learn_plain(natural: Tensor, grad: Tensor, momentum: Tensor | None, prior: 
 
 
 _library.impl("draw", _draw_cpu, "CPU")
+_library.impl("draw", _draw_cuda, "CUDA")
 _library.impl("draw", _philox.draw, "CompositeExplicitAutograd")
 _library.impl("learn_", _learn_cpu, "CPU")
 _library.impl("learn_", _learn_plain, "CompositeExplicitAutograd")

@@ -36,6 +36,8 @@ from .distributed import World
 from .errors import UserError
 from .methods import METHODS, anneal_, annealed
 
+CHECK_STEPS = 16  # between two looks at the loss on an accelerator: each waits for all that has been asked of it
+
 
 class StoppedError(Exception):
     """Training ended early, at a signal, with everything saved: resume it."""
@@ -109,6 +111,7 @@ class Trainer:
         self.loss = METHODS[config.method].loss
         self.anneals = bool(annealed(config, 0.0))
         self.progress = Progress()
+        self._place_sums()
         self.summary = self._summary()
         self.model = self.world.wrap(net)
         norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
@@ -165,12 +168,13 @@ class Trainer:
             with nullcontext() if last else self.world.accumulating(self.model):
                 loss = self.loss(self.net, partial(self._evaluate, x, y, logits))
                 (loss / c.train_samples).backward()  # type: ignore[no-untyped-call]
-            nll += loss.detach().cpu() / c.train_samples
-            correct += (logits[0].argmax(-1) == y).sum().cpu() / c.train_samples
+            nll += loss.detach() / c.train_samples
+            correct += (logits[0].argmax(-1) == y).sum() / c.train_samples
         self._share(nll, correct)
-        p.nll_sum, p.correct = p.nll_sum + nll, p.correct + correct
-        if not math.isfinite(float(nll)):
-            raise self.world.agreed(self._diverged(f"the loss became {float(nll)}"))
+        p.nll_sum += nll
+        p.correct += correct
+        if self.device.type == "cpu" or done % CHECK_STEPS == 0:
+            self._check_loss()
         for optimizer in self.optimizers.values():
             optimizer.step()
 
@@ -183,6 +187,15 @@ class Trainer:
                 average /= self.world.size
             self.world.sum_(nll, correct, *self.statistics)
 
+    def _place_sums(self) -> None:
+        p = self.progress  # where the losses are, so that adding one up waits for nothing
+        p.nll_sum, p.correct = p.nll_sum.to(self.device), p.correct.to(self.device)
+
+    def _check_loss(self) -> None:
+        # a sum stays NaN or infinite: no step goes unnoticed, and it is the same on all ranks
+        if not math.isfinite(float(self.progress.nll_sum)):
+            raise self.world.agreed(self._diverged(f"the loss became {float(self.progress.nll_sum)}"))
+
     def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
         out = self.model(x)
         logits.append(out.detach())
@@ -190,6 +203,7 @@ class Trainer:
 
     def _end_epoch(self) -> dict[str, Any]:
         p, c = self.progress, self.config
+        self._check_loss()
         part = "test" if self.data.validation is None else "validation"
         nll = float(p.nll_sum) / self.batches_per_epoch
         line: dict[str, Any] = {"epoch": p.epoch + 1, "loss": nll, "nll": nll}
@@ -238,6 +252,7 @@ class Trainer:
         Raises:
             UserError: if that is not finite; the checkpoint stays as it is.
         """
+        self._check_loss()
         p, model = self.progress, self.net.state_dict()
         training: dict[str, Tensor] = self._random_states()
         optimizers = {}
@@ -301,6 +316,7 @@ class Trainer:
         saved = state["progress"]
         sums = {"nll_sum": training["sums.nll"], "correct": training["sums.correct"]}
         self.progress = Progress(saved["epoch"], saved["batch"], saved["seconds"], saved["log"], **sums)
+        self._place_sums()
         if self.summary is not None:
             signs = {
                 name: shards.split(training[f"signs.{name}"].to(self.device), like=now)
