@@ -1,4 +1,4 @@
-"""Write the tables of docs/continual.md and its figures from experiments/results/continual-*.json.
+"""Write the tables of docs/continual.md, its figures and README's lines from experiments/results/continual-*.json.
 
 python experiments/continual_tables.py            # write
 python experiments/continual_tables.py --check    # exit 1 if the tables there differ
@@ -13,14 +13,15 @@ from typing import Any
 from bayesbinn.train.config import read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, FIGURES = ROOT / "docs/continual.md", ROOT / "docs/figures"
+PAGE, README, FIGURES = ROOT / "docs/continual.md", ROOT / "README.md", ROOT / "docs/figures"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 BOTH = {"prior": "prior carried over", "naive": "no prior carried over"}
-CAPTIONS = {
-    "five": "accuracy per task, with and without the prior",
-    "ten": "accuracy matrix, with and without the prior",
+README_BEGIN, README_END = "<!-- continual: begin -->", "<!-- continual: end -->"
+README_ROWS = {  # run and metric of each line
+    "five": (("prior", "mean_average"), ("naive", "mean_average"), ("ewc", "mean_average")),
+    "ten": (("prior", "mean_average"), ("naive", "mean_average")),
+    "hundred": (("palimpsest-250k", "mean_last_5"), ("palimpsest-500k", "mean_average")),
 }
-FILES = {"five": "continual-prior.svg", "ten": "continual-matrix.svg", "hundred": "continual-window.svg"}
 ITEMS = ("five", "ten", "hundred", "fashion", "selection")
 COLUMNS = {
     "mean %": "mean_average",
@@ -41,7 +42,7 @@ def load(item: str) -> dict[str, Any] | None:
     path = ROOT / f"experiments/results/continual-{item}-day.json"
     if not path.exists():
         return None
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     runs = results["results"]
     order = [*read_toml(ROOT / results["recipe"])["runs"], *runs]  # the recipe's; workers store as they finish
     results["results"] = {
@@ -145,10 +146,29 @@ def page() -> str:
             continue
         lines += ["", f"### {results['title']}", "", *table(results), "", *details(results, item)]
         if item in ("five", "ten") and BOTH.keys() <= results["results"].keys():
-            lines += ["", *per_task(results), "", f"![{CAPTIONS[item]}](figures/{FILES[item]})"]
+            lines += ["", *per_task(results)]
+        if item == "five" and BOTH.keys() <= results["results"].keys():
+            lines += ["", "![accuracy per task, with and without the prior](figures/continual-prior.svg)"]
+            lines += ["", "![accuracy matrix, with and without the prior](figures/continual-matrix.svg)"]
         if item == "hundred":
             lines += ["", "![last 5 tasks against all 100](figures/continual-window.svg)"]
     return before + "\n".join([*lines, "", END]) + after
+
+
+def readme() -> str:
+    """The text of README.md with its lines on continual learning renewed."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(README_BEGIN)
+    lines = ["| after the last task | run | mean of drawn networks % | seeds |", "|---|---|---|---|"]
+    for item, rows in README_ROWS.items():
+        results = load(item)
+        for name, key in rows:
+            seeds = results["results"].get(name) if results else None
+            if results and seeds:
+                over = "the last 5 tasks" if key == "mean_last_5" else "all tasks"
+                value = spread([run["metrics"][key] for run in seeds.values()])
+                lines.append(f"| {results['title']}: average over {over} | `{name}` | {value} | {len(seeds)} |")
+    return before + "\n".join([README_BEGIN, *lines, README_END]) + rest.split(README_END)[1]
 
 
 def mean_matrix(seeds: Seeds) -> list[list[float]]:
@@ -202,16 +222,17 @@ def window_figure(results: dict[str, Any]) -> Any:
     points: dict[str, tuple[list[float], list[float]]] = {}
     for name, seeds in results["results"].items():
         every = [run["metrics"] for run in seeds.values()]
-        points[name] = tuple([100 * m[key] for m in every] for key in ("mean_average", "mean_last_5"))  # type: ignore[assignment]
-    sweep = sorted((n for n in points if n.startswith("limit-")), key=lambda n: window_of(results["results"][n]))
+        points[name] = [100 * m["mean_average"] for m in every], [100 * m["mean_last_5"] for m in every]
+    sweep = sorted((n for n in points if n.startswith("palimpsest-")), key=lambda n: window_of(results["results"][n]))
     means = {name: (statistics.fmean(x), statistics.fmean(y)) for name, (x, y) in points.items()}
-    axes.plot(*zip(*(means[name] for name in sweep), strict=True), color="C0", lw=1, label="limited λ, batch 50")
+    axes.plot([means[name][0] for name in sweep], [means[name][1] for name in sweep], color="C0", lw=1)
     for name, (x, y) in points.items():
-        limited = name in sweep
-        axes.plot(x, y, "o" if limited else "s", color="C0" if limited else "C1", ms=5)
+        swept = name in sweep
+        axes.plot(x, y, "o" if swept else "s", color="C0" if swept else "C1", ms=5)
         window = f"window {window_of(results['results'][name]) / 1000:.0f}k"
-        text = window if limited else f"{window}, no limit, batch 200"
+        text = window if swept else f"{window}, strategy window"
         axes.annotate(text, means[name], xytext=(6, 5), textcoords="offset points", fontsize="small")
+    published.pop("network")
     for source, value in published.items():
         if "last 5" in source:
             axes.axhline(float(value), color="gray", ls=":", lw=0.8)
@@ -226,8 +247,7 @@ def window_figure(results: dict[str, Any]) -> Any:
                 rotation=90,
             )
     axes.set(xlabel="average over all 100 tasks %", ylabel="average over the last 5 %", xlim=(0, 60), ylim=(0, 100))
-    axes.set_title("a point per seed; ours: ReLU units; published: binary units, batch 1", fontsize="small")
-    axes.legend(frameon=False, fontsize="small", loc="lower left")
+    axes.set_title("a point per seed; ours: ReLU units, batch 200; published: binary units, batch 1", fontsize="small")
     return figure
 
 
@@ -237,18 +257,24 @@ def window_of(seeds: Seeds) -> float:
 
 
 def main() -> None:
-    text = page()
+    for path, text in ((PAGE, page()), (README, readme())):
+        if "--check" in sys.argv[1:]:
+            if path.read_text(encoding="utf-8") != text:
+                sys.exit(1)
+        else:
+            path.write_text(text, encoding="utf-8")
     if "--check" in sys.argv[1:]:
-        sys.exit(int(PAGE.read_text(encoding="utf-8") != text))
-    PAGE.write_text(text, encoding="utf-8")
+        return
     import matplotlib as mpl
 
     mpl.rcParams["svg.hashsalt"] = "bayesbinn"  # the same results give the same file
     FIGURES.mkdir(parents=True, exist_ok=True)
-    for item, draw in (("five", prior_figure), ("ten", matrix_figure), ("hundred", window_figure)):
-        results = load(item)
-        if results is not None and (item == "hundred" or BOTH.keys() <= results["results"].keys()):
-            draw(results).savefig(FIGURES / FILES[item], metadata={"Date": None})
+    five, hundred = load("five"), load("hundred")
+    if five is not None and BOTH.keys() <= five["results"].keys():
+        prior_figure(five).savefig(FIGURES / "continual-prior.svg", metadata={"Date": None})
+        matrix_figure(five).savefig(FIGURES / "continual-matrix.svg", metadata={"Date": None})
+    if hundred is not None:
+        window_figure(hundred).savefig(FIGURES / "continual-window.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -3,3 +3,4 @@
 from .bayesbinn import BayesBiNN as BayesBiNN
 from .bimu import BiMU as BiMU
 from .bop import Bop as Bop
+from .palimpsest import Palimpsest as Palimpsest

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .. import continual
 from ..continual import Stream
-from ..optim import BayesBiNN, BiMU
+from ..optim import BayesBiNN, BiMU, Palimpsest
 from ..posterior import has_posterior
 from .checkpoint import checkpoint_folder, write_text
 from .config import make, read_toml, to_toml
@@ -55,6 +55,16 @@ def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str,
             group["metaplasticity"] = c.metaplasticity
         if c.limit:
             strategy = continual.Bounded(binary.param_groups[0]["params"], c.limit)
+    elif c.strategy == "palimpsest":
+        assert binary is not None
+        assert c.window is not None
+        optimizers["binary"] = Palimpsest(
+            binary.param_groups[0]["params"],
+            num_examples=c.batch_size / (c.kl_weight or 1.0),
+            window=c.window / c.batch_size,
+            metaplasticity=c.metaplasticity,
+            momentum=c.momentum or 0.0,
+        )
     elif c.strategy == "bimu":
         assert binary is not None
         assert c.window is not None

@@ -22,8 +22,8 @@ class ContinualConfig(Config):
     strategy: str = option("prior", "what to do against forgetting")
     strength: float = option(1.0, "λ₀ ← strength · λ after each task (prior); weight of the Fisher term (ewc)")
     limit: float = option(0.0, "bound on |λ₀| (prior) or on |λ| at every step (window); 0: none")
-    window: float | None = option(None, "memory in examples (window, bimu)", 1.0)
-    metaplasticity: float = option(0.0, "damping of gradients that contradict λ (window); 0: Bayes' rule")
+    window: float | None = option(None, "memory in examples (window, palimpsest, bimu)", 1.0)
+    metaplasticity: float = option(0.0, "damping of gradients that contradict λ (window, palimpsest); 0: Bayes' rule")
     gain: float = option(1.0, "gain on the gradient (bimu)", above=0)
     max_step: float = option(1.0, "bound on the step size η (bimu)", above=0)
     buffer: int = option(500, "examples kept (replay)", 1)
@@ -67,6 +67,9 @@ STRATEGIES: dict[str, StrategyRow] = {
         "bayesbinn",
         (),
         ("window", "metaplasticity", "limit"),
+    ),
+    "palimpsest": StrategyRow(
+        "window whose damping sees averaged gradients", "bayesbinn", (), ("window", "metaplasticity")
     ),
     "bimu": StrategyRow("metaplastic rule that forgets towards 0", "bayesbinn", (), ("window", "gain", "max_step")),
     "replay": StrategyRow("a small buffer of earlier examples in every batch", "bayesbinn", _ANY, ("buffer",)),
@@ -137,6 +140,14 @@ def resolve_continual(config: ContinualConfig, num_train: int) -> ContinualConfi
                 num_data=max(1, round(window)) if c.num_data is None else c.num_data,
                 schedule="constant",
             )
+        elif c.strategy == "palimpsest":
+            if c.lr is not None or c.num_data is not None:
+                raise UserError("strategy 'palimpsest' takes no lr or num_data: its window sets both, leave them out")
+            if c.kl_weight == 0 or c.batch_size > window:
+                raise UserError(f"window {window:g} needs a kl_weight above 0 and a batch_size of at most the window")
+            kl_weight = 1.0 if c.kl_weight is None else c.kl_weight
+            momentum = 0.9 if c.momentum is None else c.momentum
+            c = dataclasses.replace(c, kl_weight=kl_weight, momentum=momentum, lr=1.0, schedule="constant")
         else:
             c = dataclasses.replace(c, lr=1.0 if c.lr is None else c.lr, schedule="constant")
     elif method == "bayesbinn":

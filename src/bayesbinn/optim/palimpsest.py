@@ -1,0 +1,109 @@
+"""Bayesian learning with a memory window and protection from contradiction, without task boundaries: ours."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .. import bernoulli
+
+
+class Palimpsest(Optimizer):
+    """λ ← (1 − 1/window) λ − num_examples · m̂ · (1 − tanh²(cλ) where λ m̂ > 0, else 1): old evidence fades.
+
+    Bayes' rule with a uniform prior adds −num_examples · ∂ℓ/∂μ to λ at each step; the factor 1 − 1/window lets what it
+    added fade, so that a stream can go on for ever.  Evidence that contradicts λ is damped (metaplasticity c), which is
+    what keeps earlier tasks.
+
+    m̂ is the average of the gradient in μ over about 1/(1 − β) steps, corrected for its start.  It is what the damping
+    must see: damping raw gradients turns their noise into a drift away from 0, of the size of the mean |gradient|, by
+    which all weights become certain within some twenty tasks and nothing new is learned.
+
+    Args:
+        params: the λ tensors, or parameter groups; every option can differ between groups and be scheduled.
+        num_examples: of evidence in a step, > 0: the batch size, or more for a colder posterior.
+        window: memory in steps, at least 1; `float("inf")` never forgets.
+        metaplasticity: c ≥ 0; 0 is Bayes' rule with exponential forgetting.
+        momentum: β in [0, 1).
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Source: ours; exponential forgetting: Kulhavý & Zarrop (1993); metaplasticity: Laborieux et al. (2021).
+
+    >>> natural = torch.tensor([0.0, 2.0, -2.0], requires_grad=True)
+    >>> optimizer = Palimpsest([natural], num_examples=10, window=100, metaplasticity=1.0, momentum=0.9)
+    >>> natural.grad = torch.full((3,), 0.1)
+    >>> optimizer.step()
+    >>> [round(v, 3) for v in natural.tolist()]  # fresh, contradicted, supported
+    [-1.0, 1.909, -2.98]
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        num_examples: float,
+        window: float,
+        metaplasticity: float = 0.0,
+        momentum: float = 0.9,
+    ) -> None:
+        defaults = {
+            "num_examples": num_examples,
+            "window": window,
+            "metaplasticity": metaplasticity,
+            "momentum": momentum,
+            "lr": 1.0,  # a schedule's handle: the share of each step that is taken
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch.optim; every option is checked, whichever way the group came in."""
+        group = {**self.defaults, **param_group}
+        inf = float("inf")
+        ranges = {
+            "num_examples": (0.0 < group["num_examples"] < inf, "a finite number above 0"),
+            "window": (group["window"] >= 1.0, "at least 1 step"),
+            "metaplasticity": (0.0 <= group["metaplasticity"] < inf, "a finite number of at least 0"),
+            "momentum": (0.0 <= group["momentum"] < 1.0, "in [0, 1)"),
+            "lr": (0.0 <= group["lr"] <= 1.0, "in [0, 1]"),
+        }
+        for name, (valid, need) in ranges.items():
+            if not valid:
+                raise ValueError(f"{name} must be {need}, got {group[name]}")
+        super().add_param_group(param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; parameters without a gradient are left alone.
+
+        Args:
+            closure: re-evaluates the model and returns the loss (optional).
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta, c = group["momentum"], group["metaplasticity"]
+            for natural in group["params"]:
+                if natural.grad is None:
+                    continue
+                state = self.state[natural]
+                if not state:
+                    state["average"], state["step"] = torch.zeros_like(natural), 0
+                state["step"] += 1
+                average: Tensor = state["average"].lerp_(natural.grad, 1 - beta)
+                evidence = average / (1 - beta ** state["step"])
+                if c:
+                    damped = evidence * bernoulli.variance(c * natural)
+                    evidence = torch.where(natural * evidence > 0, damped, evidence)
+                natural.mul_(1 - group["lr"] / group["window"]).sub_(
+                    evidence, alpha=group["lr"] * group["num_examples"]
+                )
+        return loss
