@@ -22,21 +22,8 @@ from typing import Any
 from bayesbinn.train.checkpoint import checkpoint_folder, load_checkpoint
 from bayesbinn.train.environment import environment
 
-SETTINGS = [
-    "digits",
-    "--epochs",
-    "8",
-    "--width",
-    "512",
-    "--depth",
-    "2",
-    "--batch-size",
-    "32",
-    "--checkpoint-steps",
-    "1",
-    "--samples",
-    "0",
-]
+TEXT = "digits --epochs 8 --width 512 --depth 2 --batch-size 32 --checkpoint-steps 1 --samples 0"
+SETTINGS = TEXT.split()
 STEPS_PER_EPOCH = 1437 // 32
 
 
@@ -119,7 +106,7 @@ def main() -> None:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         runs = [experiment(Path(folder), processes, options.kills, rng) for processes in (1, 2)]
-    text = json.dumps({"environment": environment(), "settings": " ".join(SETTINGS), "runs": runs}, indent=2)
+    text = json.dumps({"environment": environment(), "settings": TEXT, "runs": runs}, indent=2)
     print(text)
     if options.output:
         options.output.write_text(text + "\n")
