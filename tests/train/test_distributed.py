@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,14 @@ def two_ranks(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(two_ranks):
+    """With the runs ddp and fsdp."""
     return two_ranks("runs")
+
+
+@pytest.fixture(scope="module")
+def more(folder, two_ranks):
+    """With all the runs of two_ranks.py."""
+    return two_ranks("more_runs")
 
 
 def models(folder, *names):
@@ -114,26 +122,30 @@ def test_ddp_equals_one_process_that_averages_the_gradients_of_both_draws(folder
     assert not torch.equal(expected["3.natural"], models(folder, "one")[0]["3.natural"])
 
 
-@pytest.mark.parametrize("samples", ["", "-2"])
-def test_fsdp2_equals_ddp(folder, samples):
+@pytest.mark.parametrize("samples", ["", pytest.param("-2", marks=pytest.mark.slow)])
+def test_fsdp2_equals_ddp(request, samples):
+    folder = request.getfixturevalue("more" if samples else "folder")
     assert_same_runs(folder, f"ddp{samples}", f"fsdp{samples}")
 
 
-def test_stopped_and_resumed_on_as_many_ranks_is_as_if_nothing_had_happened(folder):
-    assert final_state(folder / "ddp-ddp") == final_state(folder / "ddp")
+@pytest.mark.slow
+def test_stopped_and_resumed_on_as_many_ranks_is_as_if_nothing_had_happened(more):
+    assert final_state(more / "ddp-ddp") == final_state(more / "ddp")
     for name in ("ddp-fsdp", "fsdp-ddp"):
-        assert_same_runs(folder, "ddp", name)
+        assert_same_runs(more, "ddp", name)
 
 
-def test_a_run_of_one_process_goes_on_in_two(folder):
-    assert_same_runs(folder, "one-ddp", "one-fsdp")
-    assert log(folder / "one-ddp")[0] == log(folder / "one")[0]  # the epoch before the change
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_in_two(more):
+    assert_same_runs(more, "one-ddp", "one-fsdp")
+    assert log(more / "one-ddp")[0] == log(more / "one")[0]  # the epoch before the change
 
 
-def test_a_run_of_two_processes_goes_on_in_one_and_repeats(folder, tmp_path):
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_in_one_and_repeats(more, tmp_path):
     states = []
     for name in ("a", "b"):
-        shutil.copytree(folder / "fsdp-one", tmp_path / name)
+        shutil.copytree(more / "fsdp-one", tmp_path / name)
         before, training, state = load_checkpoint(tmp_path / name)
         assert (state["progress"]["epoch"], state["progress"]["batch"]) == divmod(STOP, 3)
         assert {"random.cpu", "random.cpu.1"} <= training.keys()
@@ -142,9 +154,10 @@ def test_a_run_of_two_processes_goes_on_in_one_and_repeats(folder, tmp_path):
         assert "t/random.cpu.1" not in states[-1]
         assert before.keys() == load_checkpoint(tmp_path / name)[0].keys()
     assert states[0] == states[1]
-    assert log(tmp_path / "a")[0] == log(folder / "ddp")[0]
+    assert log(tmp_path / "a")[0] == log(more / "ddp")[0]
 
 
+@pytest.mark.slow
 def test_a_loss_of_nan_on_one_rank_stops_all_with_one_message(two_ranks):
     folder = two_ranks("nan_on_one_rank")
     message = (folder / "nan-0.txt").read_text()
@@ -210,3 +223,17 @@ def test_what_is_asked_wrongly(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(UserError, match="WORLD_SIZE must be a whole number, as torchrun sets it, got 'many'"):
         ranks()
+
+
+@pytest.mark.slow
+def test_the_loop_in_the_documentation_runs(tmp_path):
+    text = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "own_loop.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = torchrun(tmp_path / "own_loop.py")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = re.findall(r"^sharded \w+: (\d+ weights, KL [\d.]+)$", done.stdout, re.MULTILINE)
+    assert one == two
+    assert one.startswith(f"{8 * 64 + 64 * 3} weights")

@@ -37,10 +37,14 @@ def stop_after(steps, only=None):
 
 
 def runs(folder):
-    """Whole runs, and runs that stop and go on in another way."""
     settings = {**SETTINGS, "data": f"npz:{folder}/set.npz"}
     assert (train(settings, folder / "ddp") == {}) == (RANK > 0)
     train(settings, folder / "fsdp", sharding="full")
+
+
+def more_runs(folder):
+    """Two samples a step, and runs that stop and go on in another way."""
+    settings = {**SETTINGS, "data": f"npz:{folder}/set.npz"}
     train({**settings, "train_samples": 2}, folder / "ddp-2")
     train({**settings, "train_samples": 2}, folder / "fsdp-2", sharding="full")
     for name, first, then in (
