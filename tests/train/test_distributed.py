@@ -1,6 +1,9 @@
 """Two processes on gloo: DDP is the average of two draws, FSDP2 is DDP, and checkpoints fit any number of ranks."""
 
 import copy
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +44,6 @@ def two_ranks(tmp_path_factory):
     train({**SETTINGS, "data": data}, folder / "one")
 
     def run(*parts):
-        import os
-
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
         command = torchrun(ROOT / "tests" / "train" / "two_ranks.py", folder, *parts)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
@@ -54,7 +55,14 @@ def two_ranks(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(two_ranks):
+    """With the runs ddp and fsdp."""
     return two_ranks("runs")
+
+
+@pytest.fixture(scope="module")
+def more(folder, two_ranks):
+    """With all the runs of two_ranks.py."""
+    return two_ranks("more_runs")
 
 
 def models(folder, *names):
@@ -63,6 +71,14 @@ def models(folder, *names):
 
 def assert_equal(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def assert_same_runs(folder, *names):
+    """Every tensor bit for bit; the figures of the log to the rounding of sums of parts."""
+    a, b = (final_state(folder / name) for name in names)
+    for line, other in zip(a.pop("log"), b.pop("log"), strict=True):
+        assert line == pytest.approx(other, rel=1e-12), names
+    assert a == b, names
 
 
 def averaged_by_one_process(data, settings):
@@ -81,8 +97,8 @@ def averaged_by_one_process(data, settings):
     steps = len(loaded.train) // config.batch_size
     for step in range(config.epochs * steps):
         epoch, batch = divmod(step, steps)
+        nets[1].load_state_dict(first.state_dict())
         for rank, net in enumerate(nets):
-            net.load_state_dict(first.state_dict())
             net.zero_grad()
             torch.set_rng_state(states[rank])
             part = World(rank, 2).part
@@ -106,30 +122,30 @@ def test_ddp_equals_one_process_that_averages_the_gradients_of_both_draws(folder
     assert not torch.equal(expected["3.natural"], models(folder, "one")[0]["3.natural"])
 
 
-@pytest.mark.parametrize("samples", ["", "-2"])
-def test_fsdp2_equals_ddp(folder, samples):
-    a, b = (final_state(folder / f"{kind}{samples}") for kind in ("ddp", "fsdp"))
-    assert a == b
+@pytest.mark.parametrize("samples", ["", pytest.param("-2", marks=pytest.mark.slow)])
+def test_fsdp2_equals_ddp(request, samples):
+    folder = request.getfixturevalue("more" if samples else "folder")
+    assert_same_runs(folder, f"ddp{samples}", f"fsdp{samples}")
 
 
-def test_stopped_and_resumed_on_as_many_ranks_is_as_if_nothing_had_happened(folder):
-    whole = final_state(folder / "ddp")
-    for name in ("ddp-ddp", "ddp-fsdp", "fsdp-ddp"):
-        assert final_state(folder / name) == whole, name
+@pytest.mark.slow
+def test_stopped_and_resumed_on_as_many_ranks_is_as_if_nothing_had_happened(more):
+    assert final_state(more / "ddp-ddp") == final_state(more / "ddp")
+    for name in ("ddp-fsdp", "fsdp-ddp"):
+        assert_same_runs(more, "ddp", name)
 
 
-def test_a_run_of_one_process_goes_on_in_two(folder):
-    assert final_state(folder / "one-ddp") == final_state(folder / "one-fsdp")
-    assert log(folder / "one-ddp")[0] == log(folder / "one")[0]  # the epoch before the change
-    assert log(folder / "one-ddp")[2]["test_accuracy"] > 0.5
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_in_two(more):
+    assert_same_runs(more, "one-ddp", "one-fsdp")
+    assert log(more / "one-ddp")[0] == log(more / "one")[0]  # the epoch before the change
 
 
-def test_a_run_of_two_processes_goes_on_in_one_and_repeats(folder, tmp_path):
-    import shutil
-
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_in_one_and_repeats(more, tmp_path):
     states = []
     for name in ("a", "b"):
-        shutil.copytree(folder / "fsdp-one", tmp_path / name)
+        shutil.copytree(more / "fsdp-one", tmp_path / name)
         before, training, state = load_checkpoint(tmp_path / name)
         assert (state["progress"]["epoch"], state["progress"]["batch"]) == divmod(STOP, 3)
         assert {"random.cpu", "random.cpu.1"} <= training.keys()
@@ -138,9 +154,10 @@ def test_a_run_of_two_processes_goes_on_in_one_and_repeats(folder, tmp_path):
         assert "t/random.cpu.1" not in states[-1]
         assert before.keys() == load_checkpoint(tmp_path / name)[0].keys()
     assert states[0] == states[1]
-    assert log(tmp_path / "a")[0] == log(folder / "ddp")[0]
+    assert log(tmp_path / "a")[0] == log(more / "ddp")[0]
 
 
+@pytest.mark.slow
 def test_a_loss_of_nan_on_one_rank_stops_all_with_one_message(two_ranks):
     folder = two_ranks("nan_on_one_rank")
     message = (folder / "nan-0.txt").read_text()
@@ -206,3 +223,17 @@ def test_what_is_asked_wrongly(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(UserError, match="WORLD_SIZE must be a whole number, as torchrun sets it, got 'many'"):
         ranks()
+
+
+@pytest.mark.slow
+def test_the_loop_in_the_documentation_runs(tmp_path):
+    text = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "own_loop.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = torchrun(tmp_path / "own_loop.py")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = re.findall(r"^sharded \w+: (\d+ weights, KL [\d.]+)$", done.stdout, re.MULTILINE)
+    assert one == two
+    assert one.startswith(f"{8 * 64 + 64 * 3} weights")

@@ -13,9 +13,10 @@ import bayesbinn as bb
 from bayesbinn.train import evaluate, load_run, train
 from bayesbinn.train.config import make_config, read_toml
 from bayesbinn.train.data import load_data
+from bayesbinn.train.distributed import World
 from bayesbinn.train.errors import UserError
 from bayesbinn.train.methods import METHODS, resolve
-from bayesbinn.train.run import check_new, find_device
+from bayesbinn.train.run import _check_world, check_new, find_device
 from tests.runs import TINY, blobs, blobs_file, contents
 
 
@@ -217,3 +218,26 @@ def test_evaluation_without_samples(run, data):
     assert result["posterior"]["num_weights"] == 16 * 8 + 3 * 16
     summary = dataclasses.asdict(bb.posterior_summary(net).total)
     assert result["posterior"].items() <= summary.items()
+
+
+def test_settings_that_several_processes_cannot_share():
+    for settings, world, message in (
+        (
+            {"batch_size": 32},
+            World(0, 3),
+            "batch_size 32 is divided among 3 processes, .*: take a multiple of 3 from 6 on",
+        ),
+        (
+            {"batch_size": 2},
+            World(0, 2),
+            "batch_size 2 is divided among 2 processes, .*: take a multiple of 2 from 4 on",
+        ),
+        (
+            {"method": "disarm"},
+            World(0, 2, "full"),
+            "method 'disarm' draws whole networks .*: leave --sharding full out",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            _check_world(make_config(settings), world)
+    _check_world(make_config({"batch_size": 33}), World())

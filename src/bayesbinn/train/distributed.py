@@ -120,25 +120,22 @@ class World:
         torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, *more]).generate_state(1, np.uint64)[0]))
 
     def shard_(self, net: nn.Module) -> None:
-        """Split the parameters over the ranks, with sharding "full"; before optimizers are built, which split too."""
+        """Split the parameters over the ranks, with sharding "full"; before optimizers are built, which split too.
+
+        Single numbers cannot be split: every rank holds them, and their gradients are left for the loop to average.
+        """
         if self.sharding != "full":
             return
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        numbers = {p for p in net.parameters() if p.ndim == 0}  # cannot be split: every rank holds them
-        for number in numbers:
-            number.register_post_accumulate_grad_hook(self._average_gradient)  # type: ignore[no-untyped-call]
+        numbers = {p for p in net.parameters() if p.ndim == 0}
         device = next(net.parameters()).device.type
         # resharding the root as well, so that its parameters are always the optimizer's outside forward and backward
         options: Any = {"mesh": init_device_mesh(device, (self.size,)), "reshard_after_forward": True}
         for _, layer in binary_layers(net):
             fully_shard(layer, **options)
         fully_shard(net, **options, ignored_params=numbers)
-
-    def _average_gradient(self, number: Tensor) -> None:
-        if number.grad is not None:
-            dist.all_reduce(number.grad.div_(self.size))
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """What to call in place of `net`, so that backward averages the gradients over the ranks."""

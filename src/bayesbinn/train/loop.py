@@ -116,6 +116,8 @@ class Trainer:
         self.model = self.world.wrap(net)
         norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
         self.statistics = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
+        full = self.world.sharding == "full"
+        self.numbers = [p for p in net.parameters() if full and not shards.is_split(p)]
         if self.world.size > 1:  # the network was made alike on every rank; from here on each has its own draws
             self.world.seed(config.seed)
 
@@ -180,12 +182,13 @@ class Trainer:
 
     @torch.no_grad()
     def _share(self, nll: Tensor, correct: Tensor) -> None:
-        """Make what a step has measured the same on all ranks: average the loss and batch norm's running statistics,
-        count the hits of all; so a loss of NaN on one rank is one on all."""
+        """Make what a step has found the same on all ranks: average the loss, batch norm's running statistics and the
+        gradients that FSDP2 leaves alone, count the hits of all; so a loss of NaN on one rank is one on all."""
         if self.world.size > 1:
-            for average in (nll, *self.statistics):
+            averages = [nll, *(p.grad for p in self.numbers if p.grad is not None), *self.statistics]
+            for average in averages:
                 average /= self.world.size
-            self.world.sum_(nll, correct, *self.statistics)
+            self.world.sum_(correct, *averages)
 
     def _place_sums(self) -> None:
         p = self.progress  # where the losses are, so that adding one up waits for nothing
