@@ -1,61 +1,42 @@
-"""What packing costs in accuracy and what it saves in bytes: the packed network against torch, on the test set.
+"""What packing costs in accuracy and what it saves in bytes: packed networks against torch, on the whole test set.
 
-    BAYESBINN_DATA=FOLDER python benchmarks/deploy_accuracy.py --output benchmarks/results/deploy_accuracy.json
-
-Trains an MLP (784-512×3-10) on MNIST and vgg-small with a quarter of the channels on CIFAR-10, shortly: the question is
-the difference that packing makes, not the accuracy itself.
+    export BAYESBINN_DATA=FOLDER
+    bayesbinn train mnist --width 512 --batch-size 100 --dropout 0.1 --epochs 20 --kl-weight 0.01 --seed 1 \\
+        --output runs/mlp
+    bayesbinn train cifar10 --model vgg-small --width-multiplier 0.25 --epochs 4 --batch-size 100 --dropout 0 \\
+        --kl-weight 0.01 --seed 0 --output runs/vgg-small
+    python benchmarks/deploy_accuracy.py runs/mlp runs/vgg-small --output benchmarks/results/deploy_accuracy.json
+    python benchmarks/deploy_accuracy.py --table benchmarks/results/deploy_accuracy.json
 """
 
 import argparse
 import json
-import os
 import sys
-import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import bayesbinn as bb
+from bayesbinn.train import load_run
+from bayesbinn.train.data import load_data
 from bayesbinn.train.models import ModelConfig, build_model
 
-
-def load(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x (N, C, H, W) float32 in 0 … 255 and labels of the two parts."""
-    with np.load(Path(os.environ["BAYESBINN_DATA"]) / f"{name}.npz") as data:
-        parts = []
-        for part in ("train", "test"):
-            x = torch.from_numpy(data[f"x_{part}"]).float()
-            parts += [x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2), torch.from_numpy(data[f"y_{part}"]).long()]
-    return parts[0].contiguous(), parts[1].reshape(-1), parts[2].contiguous(), parts[3].reshape(-1)
-
-
-def train(config: ModelConfig, x: torch.Tensor, y: torch.Tensor, epochs: int) -> torch.nn.Module:
-    mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3))
-    net = bb.binarize_(build_model(config, tuple(x.shape[1:]), 10, mean, std), magnitude=1.0)
-    binary, real = bb.split_parameters(net)
-    steps = epochs * (len(x) // 100)
-    bayes = bb.BayesBiNN(binary, lr=6000 / len(x), num_data=len(x), kl_weight=0.01)
-    adam = torch.optim.Adam(real, lr=1e-2)
-    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in (bayes, adam)]
-    for _ in range(epochs):
-        for batch in torch.randperm(len(x))[: steps // epochs * 100].split(100):
-            F.cross_entropy(net(x[batch]), y[batch]).backward()
-            for part in (bayes, adam, *schedules):
-                part.step()
-            bayes.zero_grad()
-            adam.zero_grad()
-    return net.eval()
+SAMPLES, CALIBRATION = 8, 1000
+WANTED = {"int8": 0.1, "int16": 0.02}  # points of accuracy that packing may cost
 
 
 def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
     """Accuracies in percent and the largest difference of a mean probability, for each way to pack."""
-    labels, samples = y.numpy(), 8
-    mode, mean = bb.predict(net, x, 0), bb.predict(net, x, samples, seed=0)
+    labels, samples = y.numpy(), SAMPLES
+    with torch.inference_mode():
+        mode = torch.cat([bb.predict(net, part, 0).probs for part in x.split(500)]).numpy()
+        mean = torch.cat([bb.predict(net, part, samples, seed=0).probs for part in x.split(500)]).numpy()
     result: dict[str, Any] = {
-        "torch": {"mode": _percent(mode.probs.numpy(), labels), "mean": _percent(mean.probs.numpy(), labels)}
+        "torch": {"mode": _percent(mode, labels), "mean": _percent(mean, labels)},
+        "packed": {},
     }
     for activations in ("int8", "int16"):
         for ranges in ("per input", "calibrated"):
@@ -70,10 +51,10 @@ def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y:
             )
             packed = bb.runtime.load(raw)
             probs = packed.predict(x.numpy())
-            result[f"{activations}, {ranges}"] = {
+            result["packed"][f"{activations}, {ranges}"] = {
                 "mode": _percent(packed.predict(x.numpy(), 0), labels),
                 "mean": _percent(probs, labels),
-                "largest difference of a mean probability": float(np.abs(probs - mean.probs.numpy()).max()),
+                "largest difference of a mean probability": float(np.abs(probs - mean).max()),
             }
     return result
 
@@ -101,31 +82,62 @@ def _percent(probs: np.ndarray, labels: np.ndarray) -> float:
     return round(100 * float((probs.argmax(-1) == labels).mean()), 3)
 
 
+def evaluate(run: Path) -> dict[str, Any]:
+    """The comparison for one run, with how it was trained."""
+    net, config, _ = load_run(run)
+    data = load_data(config.data)
+    name = f"{config.model} {config.width if config.model == 'mlp' else config.width_multiplier:g}, {config.data}"
+    print(f"{name}: {len(data.test.x)} test inputs", file=sys.stderr)
+    result = compare(net, data.train.x[:CALIBRATION].float(), data.test.x.float(), data.test.y)
+    return {
+        "network": name,
+        "epochs": config.epochs,
+        "method": config.method,
+        "test inputs": len(data.test.x),
+        **result,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """A stored result as Markdown."""
+    lines = [f"{result['date']}; `{result['command']}`.", ""]
+    lines += ["| network | packed as | mode | lost | wanted | mean of 8 | largest difference of a probability |"]
+    lines += ["|---|---|--:|--:|--:|--:|--:|"]
+    for entry in result["accuracy"]:
+        exact = entry["torch"]
+        lines.append(f"| {entry['network']} | torch, float32 | {exact['mode']:.2f} % | | | {exact['mean']:.2f} % | |")
+        for way, found in entry["packed"].items():
+            lost, wanted = exact["mode"] - found["mode"], WANTED[way.split(",")[0]]
+            lines.append(
+                f"| {entry['network']} | {way} | {found['mode']:.2f} % | {lost:.2f} | ≤ {wanted:g} | "
+                f"{found['mean']:.2f} % | {found['largest difference of a mean probability']:.2g} |"
+            )
+    lines += ["", "| network, full width | bytes of the file | over the bits | below float32 weights |"]
+    lines += ["|---|--:|--:|--:|"]
+    for name, size in result["sizes"].items():
+        below = size["below float32 weights"]
+        lines.append(f"| {name} | {size['bytes']:,} | {size['over the bits']:.1%} | {below:.1f}× |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--epochs", type=int, nargs=2, default=[5, 3], help="of the MLP and of vgg-small")
-    parser.add_argument("--examples", type=int, default=60_000, help="of the training set, at most")
+    parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())), end="")
+        return
     result: dict[str, Any] = {
         "command": "python benchmarks/deploy_accuracy.py " + " ".join(sys.argv[1:]),
-        "epochs": arguments.epochs,
-        "examples": arguments.examples,
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "sizes": sizes(),
-        "accuracy": {},
+        "accuracy": [evaluate(run) for run in arguments.runs],
     }
-    configs = {"mnist": ModelConfig(width=512), "cifar10": ModelConfig(model="vgg-small", width_multiplier=0.25)}
-    for (data, config), epochs in zip(configs.items(), arguments.epochs, strict=True):
-        torch.manual_seed(0)
-        x, y, x_test, y_test = load(data)
-        x, y = x[: arguments.examples], y[: arguments.examples]
-        start = time.monotonic()
-        net = train(config, x, y, epochs)
-        print(f"{data}: trained in {time.monotonic() - start:.0f} s", file=sys.stderr)
-        result["accuracy"][f"{config.model}, {data}"] = compare(net, x[:1000], x_test, y_test)
-        if arguments.output:
-            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result), end="")
 
 
 if __name__ == "__main__":

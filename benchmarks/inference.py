@@ -5,6 +5,7 @@
 
 Each case is one layer or network; its rivals take turns, in an order shuffled every round, and the median of each is
 kept.  Our time includes checking the input and quantising the activations.  Rivals that are not installed are left out.
+Cases that the output file already holds are not measured again, so that a long run can be made in parts.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -127,6 +129,7 @@ def measure(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, floa
         repeats[name] = max(1, round(seconds / (time.perf_counter() - start)))
     for _ in range(rounds):
         for name in random_.sample(list(runs), len(runs)):
+            time.sleep(0.01)  # threads of the one before, which wait for work by spinning, go to sleep
             runs[name]()
             start = time.perf_counter()
             for _ in range(repeats[name]):
@@ -136,7 +139,7 @@ def measure(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, floa
 
 
 CASES: dict[str, Callable[[int], tuple[dict[str, Run], int]]] = {
-    **{f"linear {n}², batch {b}": lambda t, n=n, b=b: linear(n, b, t) for n in (1024, 4096) for b in (1, 32, 128)},
+    **{f"linear {n}², batch {b}": lambda t, n=n, b=b: linear(n, b, t) for n in (1024, 4096) for b in (1, 32, 64)},
     "conv 3×3 256→256, 14×14": conv,
     **{f"mlp 784-2048×3-10, batch {b}": lambda t, b=b: network("mlp", b, t) for b in (1, 64)},
     **{f"vgg-small, batch {b}": lambda t, b=b: network("vgg-small", b, t) for b in (1, 8)},
@@ -170,11 +173,13 @@ def table(result: dict[str, Any]) -> str:
     """A stored result as Markdown."""
     lines = [
         f"{result['machine']}; {result['date']}; medians of {result['rounds']} interleaved rounds; instruction set "
-        f"`{result['instruction_set']}`; load of the machine at the start {result['load']}; made by",
+        f"`{result['instruction_set']}`; load average before a case {loads(result)};",
+        ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version) + "; made by",
         f"`{result['command']}`.",
         "",
     ]
-    for threads, cases in result["threads"].items():
+    for threads, unordered in result["threads"].items():
+        cases = {case: unordered[case] for case in CASES if case in unordered}
         lines += [f"### Threads: {threads}", "", "| case | engine | µs | MAC/ns |", "|---|---|--:|--:|"]
         for case, entry in cases.items():
             for name, micro in sorted(entry["microseconds"].items(), key=lambda item: item[1]):
@@ -186,6 +191,12 @@ def table(result: dict[str, Any]) -> str:
                 lines.append(f"| {case} | {what} | {wanted:g}× | {ratio:.1f}× | {verdict} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def loads(result: dict[str, Any]) -> str:
+    """Least and most load of the machine before a case."""
+    found = sorted(float(entry["load"]) for cases in result["threads"].values() for entry in cases.values())
+    return f"{found[0]:.1f} to {found[-1]:.1f}"
 
 
 def machine() -> str:
@@ -212,32 +223,61 @@ def main() -> None:
         print(table(json.loads(arguments.table.read_text())))
         return
     torch.manual_seed(0)
-    result: dict[str, Any] = {
-        "command": "python benchmarks/inference.py " + " ".join(sys.argv[1:]),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine(),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "instruction_set": _native.chosen() if _native.library() else "numpy",
-        "rounds": arguments.rounds,
-        "versions": {"torch": torch.__version__},
-        "threads": {},
-    }
+    result = started(arguments.rounds)
+    if arguments.output and arguments.output.exists():
+        result = resumed(json.loads(arguments.output.read_text()), result)
+    for threads in arguments.threads:
+        cases = result["threads"].setdefault(str(threads), {})
+        for case, build in CASES.items():
+            if arguments.cases not in case or case in cases:
+                continue
+            load = f"{os.getloadavg()[0]:.1f}"
+            runs, macs = build(threads)
+            times = measure(runs, arguments.rounds, arguments.seconds)
+            cases[case] = {"macs": macs, "load": load, "microseconds": times}
+            print(threads, case, {n: round(t, 1) for n, t in times.items()}, file=sys.stderr)
+            if arguments.output:
+                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
+
+
+def started(rounds: int) -> dict[str, Any]:
+    """A result without cases: what it is measured with."""
+    versions: dict[str, str | None] = {"torch": torch.__version__}
     for name in ("onnxruntime", "openvino", "xllamacpp"):
         try:
-            result["versions"][name] = __import__(name).__version__
+            versions[name] = __import__(name).__version__
         except ImportError:
-            result["versions"][name] = None
-    for threads in arguments.threads:
-        cases = result["threads"][str(threads)] = {}
-        for case, build in CASES.items():
-            if arguments.cases not in case:
-                continue
-            runs, macs = build(threads)
-            cases[case] = {"macs": macs, "microseconds": measure(runs, arguments.rounds, arguments.seconds)}
-            print(threads, case, {n: round(t, 1) for n, t in cases[case]["microseconds"].items()}, file=sys.stderr)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+            versions[name] = None
+    return {
+        "command": "python benchmarks/inference.py --output benchmarks/results/inference.json",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "instruction_set": _native.chosen() if _native.library() else "numpy",
+        "rounds": rounds,
+        "versions": versions,
+        "import": import_seconds(),
+        "threads": {},
+    }
+
+
+def import_seconds() -> dict[str, Any]:
+    """Fastest of five fresh interpreters: numpy, `bayesbinn.runtime` after it, and whether torch came along."""
+    code = (
+        "import sys, time; a = time.perf_counter(); import numpy; b = time.perf_counter(); import bayesbinn.runtime;"
+        "c = time.perf_counter(); print(b - a, c - b, int('torch' in sys.modules))"
+    )
+    lines = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(5)]
+    numpy_, runtime, torch_ = zip(*(map(float, line.split()) for line in lines), strict=True)
+    return {"numpy": min(numpy_), "bayesbinn.runtime after it": min(runtime), "imports torch": any(torch_)}
+
+
+def resumed(stored: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """The stored result, if it was measured with the same things; exits otherwise."""
+    for key in ("machine", "instruction_set", "versions", "rounds"):
+        if stored[key] != fresh[key]:
+            sys.exit(f"the output file was measured with {key} {stored[key]}, now {fresh[key]}: name another file")
+    return stored
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""docs/inference.md from the stored results: python benchmarks/page.py"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import deploy_accuracy, inference  # noqa: E402
+
+Result = dict[str, Any]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "inference.md"
+RIVALS = {
+    "float32": inference.FLOAT,
+    "low-bit": inference.LOW_BIT,
+    "1 bit × 1 bit": ("openvino BinaryConvolution",),
+}
+
+
+def load_results(folder: Path = RESULTS) -> dict[str, Result]:
+    """The three stored results."""
+    return {
+        name: json.loads((folder / f"{name}.json").read_text()) for name in ("inference", "deploy_accuracy", "fuzz")
+    }
+
+
+def ordered(cases: Result) -> list[tuple[str, Result]]:
+    return [(case, cases[case]) for case in inference.CASES if case in cases]
+
+
+def times_table(cases: Result) -> list[str]:
+    """One row a case: the fastest rival of each kind, and ours, in microseconds."""
+    lines = ["| case | fastest float32 engine | fastest 2/4-bit engine, ggml Q1_0 | int8 | int16 | 1-bit activations |"]
+    lines += ["|---|--:|--:|--:|--:|--:|"]
+    for case, entry in ordered(cases):
+        micro = entry["microseconds"]
+        cells = []
+        for names in (inference.FLOAT, inference.LOW_BIT):
+            found = min(((micro[n], n) for n in names if n in micro), default=None)
+            cells.append(f"{found[0]:,.1f} ({found[1]})" if found else "–")
+        cells += [f"{micro[n]:,.1f}" if n in micro else "–" for n in ("ours int8", "ours int16", "ours 1-bit")]
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return lines
+
+
+def targets_table(cases: Result) -> list[str]:
+    lines = ["| case | ours against | wanted | measured | |", "|---|---|--:|--:|---|"]
+    for case, entry in ordered(cases):
+        for what, ratio, wanted in inference.targets(case, entry["microseconds"]):
+            lines.append(
+                f"| {case} | {what} | ≥ {wanted:g}× | {ratio:.1f}× | {'met' if ratio >= wanted else '**missed**'} |"
+            )
+    return lines
+
+
+def losses(threads: str, cases: Result) -> list[str]:
+    """Promises missed, and rivals that are faster than one of our ways to run the same case."""
+    lines = []
+    for case, entry in ordered(cases):
+        micro = entry["microseconds"]
+        for what, ratio, wanted in inference.targets(case, micro):
+            if ratio < wanted:
+                lines.append(f"- {case}, threads: {threads}: {ratio:.2f}× against {what}, {wanted:g}× wanted.")
+        for mine in (name for name in micro if name.startswith("ours")):
+            faster = [
+                f"{name} ({kind}, {micro[mine] / micro[name]:.1f}× as fast)"
+                for kind, names in RIVALS.items()
+                for name in names
+                if name in micro and micro[name] < micro[mine]
+            ]
+            if faster:
+                lines.append(
+                    f"- {case}, threads: {threads}: {mine.removeprefix('ours ')} is slower than {', '.join(faster)}."
+                )
+    return lines
+
+
+def page(results: dict[str, Result]) -> str:
+    """The page as Markdown."""
+    speed, fuzz = results["inference"], results["fuzz"]
+    imported = speed["import"]
+    versions = ", ".join(f"{name} {version}" for name, version in speed["versions"].items() if version)
+    lines = [
+        "# Inference: figures",
+        "",
+        "Made by `python benchmarks/page.py` from `benchmarks/results/`; how it works: [deploy.md](deploy.md).",
+        "",
+        "## Speed",
+        "",
+        f"{speed['machine']}; instruction set `{speed['instruction_set']}`; {versions}; {speed['date']}.",
+        f"Microseconds a call from Python, with quantising the activations: medians of {speed['rounds']} rounds in",
+        f"which all engines take turns; load average before a case {inference.loads(speed)}. `{speed['command']}`;",
+        "`--table FILE` prints every engine.",
+        "",
+    ]
+    for threads, cases in speed["threads"].items():
+        lines += [f"### Threads: {threads}", "", *times_table(cases), "", *targets_table(cases), ""]
+    lines += ["## Where it is slower", ""]
+    lost = [line for threads, cases in speed["threads"].items() for line in losses(threads, cases)]
+    lines += lost or ["No engine measured here was faster."]
+    lines += ["", "## Accuracy and size", "", *deploy_accuracy.table(results["deploy_accuracy"]).splitlines(), ""]
+    lines += [
+        "## Import and safety",
+        "",
+        f"`import bayesbinn.runtime` takes {imported['bayesbinn.runtime after it']:.3f} s after numpy's own "
+        f"{imported['numpy']:.3f} s; torch {'is' if imported['imports torch'] else 'is not'} imported.",
+        f"`{fuzz['command']}` ({fuzz['sanitizers']}, {fuzz['date']}): {fuzz['findings']} findings.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(load_results()))
