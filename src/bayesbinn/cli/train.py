@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..train import config as configuration
+from ..train.environment import keep_freed_memory
 from ..train.loop import Callbacks, StoppedError
 from ..train.methods import check_method
 from ..train.run import check_new
@@ -71,6 +72,7 @@ def train(
         check_new(output)  # before data are loaded
 
     console = Console(stderr=True)
+    keep_freed_memory()
     columns = TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with StopSignals() as stop, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
