@@ -31,7 +31,7 @@ import bayesbinn as bb
 from bayesbinn import _native
 from bayesbinn.nn import binary_layers
 from bayesbinn.train.data import batches, load_data
-from bayesbinn.train.environment import environment
+from bayesbinn.train.environment import environment, keep_freed_memory
 from benchmarks.rule2020 import Rule2020
 from benchmarks.train_step_page import write_page
 
@@ -39,6 +39,7 @@ WIDTHS = {"1M": 536, "10M": 2048, "100M": 6875}
 ROUNDS = {"1M": 60, "10M": 15, "100M": 5}
 BATCH, NUM_DATA = 100, 60_000
 CONTENDERS = ("bayesbinn", "bayesbinn bfloat16", "float, Adam", "ste, Adam", "2020 rule")
+clock = time.perf_counter
 Timer = Callable[[Tensor, Tensor], dict[str, float]]
 
 
@@ -72,15 +73,15 @@ def contender(name: str, width: int) -> tuple[nn.Module, Timer]:
         draw = lambda: [layer.binarizer.binarize(layer.natural) for layer in layers]  # noqa: E731
 
     def step(x: Tensor, y: Tensor) -> dict[str, float]:
-        t0 = time.perf_counter()
+        t0 = clock()
         draw()
-        t1 = time.perf_counter()
+        t1 = clock()
         F.cross_entropy(net(x), y).backward()
-        t2 = time.perf_counter()
+        t2 = clock()
         optimizer.step()
-        t3 = time.perf_counter()
+        t3 = clock()
         optimizer.zero_grad()
-        t4 = time.perf_counter()
+        t4 = clock()
         return {"draw": t1 - t0, "update": t3 - t2 + t4 - t3, "step": t4 - t1}
 
     return net, step
@@ -90,13 +91,13 @@ def _rule2020(net: nn.Module) -> Timer:
     rule = Rule2020(list(net.parameters()), 1e-4, NUM_DATA)
 
     def step(x: Tensor, y: Tensor) -> dict[str, float]:
-        t0 = time.perf_counter()
+        t0 = clock()
         weight = rule.draw()
-        t1 = time.perf_counter()
+        t1 = clock()
         grads = torch.autograd.grad(F.cross_entropy(net(x), y), rule.params)
-        t2 = time.perf_counter()
+        t2 = clock()
         rule.update(weight, list(grads))
-        t3 = time.perf_counter()
+        t3 = clock()
         return {"draw": t1 - t0, "update": t3 - t2, "step": t3 - t0}
 
     return step
@@ -134,11 +135,11 @@ def epoch(blocks: int = 5, length: int = 20) -> dict[str, Any]:
     order = random.Random(0)
     for _ in range(blocks):
         for name in order.sample(CONTENDERS, len(CONTENDERS)):
-            started, extra = time.perf_counter(), 0.0
+            started, extra = clock(), 0.0
             for _ in range(length):
                 parts = timers[name](*_inputs(next(streams[name])))
                 extra += parts["draw"] if name != "2020 rule" else 0.0  # drawn once more, for its time alone
-            found[name].append((time.perf_counter() - started - extra) / length)
+            found[name].append((clock() - started - extra) / length)
     medians = {name: round(1e3 * statistics.median(values), 4) for name, values in found.items()}
     return {"blocks": blocks, "steps a block": length, "ms a step": medians}
 
@@ -207,16 +208,23 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
     parser.add_argument("--parts", nargs="*", default=["1M", "10M", "100M", "epoch", "memory", "profile"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--cpu-time", action="store_true", help="of the main thread, for a machine that others use too")
     parser.add_argument("--page", type=Path, help="write the tables into this page, measure nothing")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
         print(json.dumps(memory(arguments.memory_of)))
         return
+    if arguments.cpu_time:
+        if arguments.threads != [1]:
+            parser.error("--cpu-time is that of one thread: give --threads 1")
+        global clock
+        clock = time.thread_time
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     if arguments.page:
         write_page(arguments.page, results)
         return
+    keep_freed_memory()  # as `bayesbinn train` does; for all contenders
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         for part in arguments.parts:
@@ -229,7 +237,11 @@ def main() -> None:
             else:
                 torch.manual_seed(0)
                 measured = {"epoch": epoch, "profile": profile}[part]() if part in ("epoch", "profile") else steps(part)
-                about = {**environment(), "isa": _native.chosen() if _native.library() else "none"}
+                about = {
+                    **environment(),
+                    "clock": clock.__name__,
+                    "isa": _native.chosen() if _native.library() else "none",
+                }
                 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
                 entry = {"environment": about, "minor_faults": faults, "results": measured}
                 results.setdefault(part, {})[str(threads)] = entry

@@ -1,8 +1,8 @@
 """The two operators of training: the draw of ±1 weights and the Bayesian learning rule, `torch.ops.bayesbinn`.
 
 On a CPU with the compiled library each is one pass over memory, as is the draw on CUDA with Triton; everywhere else
-plain torch computes the same, bit for bit.  Registered with torch's light `Library` interface: `custom_op` costs 30 µs a
-call, as much as drawing 40,000 weights.
+plain torch computes the same, bit for bit.  They are registered with torch's light `Library` interface: the wrapper
+that `custom_op` puts around them costs several times as much a call.
 """
 
 import functools

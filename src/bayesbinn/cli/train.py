@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..train import config as configuration
 from ..train.distributed import SHARDINGS, LostError, PeerError, ranks
+from ..train.environment import keep_freed_memory
 from ..train.loop import Callbacks, StoppedError
 from ..train.methods import check_method
 from ..train.run import train as run_training
@@ -87,6 +88,7 @@ def train(
         raise click.UsageError("Missing option '--output': name a folder for the run, e.g. --output runs/first")
 
     console = Console(stderr=True)
+    keep_freed_memory()
     columns = TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     quiet = rank > 0 or not console.is_terminal
     # torchrun passes on a signal that a scheduler or terminal has sent to all: a second one need not mean impatience

@@ -1,5 +1,6 @@
 """What a result was made with."""
 
+import ctypes
 import platform
 import sys
 from pathlib import Path
@@ -27,6 +28,20 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "threads": torch.get_num_threads(),
     }
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep freed memory (up to 2 GB) for the next step; whether it can (glibc).
+
+    Every step frees the weights drawn and the gradients.  Handed back to the system, they return page by page, each
+    cleared on first touch: more time than draw and update take.  For the whole process, so a program's choice.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # of malloc.h; 32 MB is the most that the second can be
+    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_threshold, 2**25))
 
 
 def _cpu() -> str:
