@@ -19,7 +19,7 @@ def scaling(result: dict[str, Any]) -> list[str]:
         f"({result['num_weights']:,} binary weights), DDP on gloo, {result['cores']} cores of {made['cpu']}, torch "
         f"{made['torch']}; medians of {result['rounds']} rounds in turns, `{made['command']}`:",
         "",
-        "| batch of the one process | s per step, one | s, two, same batch each | weak | s, two, half the batch each | strong |",
+        "| batch of one | s per step, one | s, two, same batch each | weak | s, two, half the batch each | strong |",
         "|---|---|---|---|---|---|",
     ]
     for batch, row in result["batches"].items():
@@ -31,8 +31,8 @@ def scaling(result: dict[str, Any]) -> list[str]:
     small = result["small collectives, seconds"]
     lines += [
         "",
-        "Weak scaling keeps the batch of a process, strong scaling the batch of all. The gradient of every weight is sent "
-        "each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "
+        "Weak scaling keeps the batch of a process, strong scaling the batch of all. The gradient of every weight is "
+        "sent each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "
         f"{small['stop'] * 1000:.2f} ms (whether to stop) and {small['metrics and statistics'] * 1000:.2f} ms (metrics "
         "and running statistics).",
     ]
