@@ -21,8 +21,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from ..nn import binary_layers
 from .errors import UserError
@@ -70,10 +68,11 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is true on some rank."""
-        count = torch.tensor(int(flag))
-        if self.size > 1:
-            dist.all_reduce(count)
-        return bool(count)
+        if self.size == 1:
+            return flag
+        ranks = torch.tensor(int(flag))
+        dist.all_reduce(ranks)
+        return bool(ranks)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """The tensor of every rank; same shape and dtype on all, on the CPU."""
@@ -217,6 +216,9 @@ def connect(sharding: str = "none", timeout: float = 600.0) -> Iterator[World]:
     if size == 1:
         yield World()
         return
+    from torch.distributed.distributed_c10d import PrefixStore  # a torch built without these trains alone all the same
+    from torch.distributed.rendezvous import rendezvous
+
     cuda = torch.cuda.is_available() and torch.cuda.device_count() >= _number("LOCAL_WORLD_SIZE", size)
     try:
         if cuda:

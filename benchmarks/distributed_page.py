@@ -1,0 +1,68 @@
+"""Write the measured part of docs/distributed.md from the stored results of scaling.py and faults.py.
+
+python benchmarks/distributed_page.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->"
+
+
+def scaling(result: dict[str, Any]) -> list[str]:
+    made = result["environment"]
+    lines = [
+        f"Throughput of two processes with one thread each over one process with one thread, MLP 784-2048×3-10 "
+        f"({result['num_weights']:,} binary weights), DDP on gloo, {result['cores']} cores of {made['cpu']}, torch "
+        f"{made['torch']}; medians of {result['rounds']} rounds in turns, `{made['command']}`:",
+        "",
+        "| batch of one | s per step, one | s, two, same batch each | weak | s, two, half the batch each | strong |",
+        "|---|---|---|---|---|---|",
+    ]
+    for batch, row in result["batches"].items():
+        seconds = row["seconds per step"]
+        weak, strong = (row[f"{kind}: throughput of two over one"] for kind in ("weak", "strong"))
+        lines.append(
+            f"| {batch} | {seconds['one']} | {seconds['weak']} | {weak:.2f}× | {seconds['strong']} | {strong:.2f}× |"
+        )
+    small = result["small collectives, seconds"]
+    lines += [
+        "",
+        "Weak scaling keeps the batch of a process, strong scaling the batch of all. The gradient of every weight is "
+        "sent each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "
+        f"{small['stop'] * 1000:.2f} ms (whether to stop) and {small['metrics and statistics'] * 1000:.2f} ms (metrics "
+        "and running statistics).",
+    ]
+    return lines
+
+
+def faults(result: dict[str, Any]) -> list[str]:
+    lines = [f"Killed runs (`{result['environment']['command']}`, a checkpoint after every step):", ""]
+    lines += ["| processes | killed | while saving | ends as the undisturbed run, bit for bit |", "|---|---|---|---|"]
+    for run in result["runs"]:
+        kills = ", ".join(f"{victim} {count}×" for victim, count in sorted(run["kills"].items()))
+        equal = "yes" if run["weights, optimizer state and generators equal, bit for bit"] else "no"
+        saving = run["of these while a checkpoint was being written"]
+        lines.append(f"| {run['processes']} | {kills} | {saving} | {equal} |")
+    return lines
+
+
+def main() -> None:
+    lines: list[str] = []
+    for name, render in (("scaling", scaling), ("faults", faults)):
+        file = RESULTS / f"{name}.json"
+        if file.exists():
+            lines += [*render(json.loads(file.read_text(encoding="utf-8"))), ""]
+        else:
+            lines += [f"`benchmarks/{name}.py` has no stored result yet.", ""]
+    page = ROOT / "docs" / "distributed.md"
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    page.write_text(before + BEGIN + "\n".join(lines[:-1]) + "\n" + END + rest.split(END)[1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
