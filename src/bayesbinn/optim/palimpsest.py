@@ -19,7 +19,8 @@ class Palimpsest(Optimizer):
 
     m̂ is the average of the gradient in μ over about 1/(1 − β) steps, corrected for its start.  It is what the damping
     must see: damping raw gradients turns their noise into a drift away from 0, of the size of the mean |gradient|, by
-    which all weights become certain within some twenty tasks and nothing new is learned.
+    which all weights become certain and nothing new is learned.  Averaging delays that, at the price of a state tensor;
+    a long window with a large c still ends there.
 
     Args:
         params: the λ tensors, or parameter groups; every option can differ between groups and be scheduled.
