@@ -88,7 +88,13 @@ def hardware(results: Results) -> str:
     entries = [e for part in (*SIZES, "epoch", "profile") for e in results.get(part, {}).values()]
     seen = {f"{e['environment']['cpu']}, {e['environment']['isa']}, torch {e['environment']['torch']}" for e in entries}
     commands = sorted({f"`{e['environment']['command']}`" for e in entries})
-    return f"Measured on: {'; '.join(sorted(seen))}. Commands: {', '.join(commands)}."
+    text = f"Measured on: {'; '.join(sorted(seen))}. Commands: {', '.join(commands)}."
+    if any(e["environment"].get("clock") == "thread_time" for e in entries):
+        text += (
+            " Where the command says `--cpu-time`, the time is what the processor gave the thread, since other programs"
+            " ran on the machine: ratios count, absolute figures are too high."
+        )
+    return text
 
 
 BLOCKS = {"hardware": hardware, "targets": targets, "steps": steps, "memory": memory, "profile": profile}
