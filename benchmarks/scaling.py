@@ -4,7 +4,8 @@
 
 The step is that of the library's loop: forward, backward, BayesBiNN for λ and Adam for the rest, on random inputs (MLP
 784-2048×3-10, about 10 M binary weights), under DDP on gloo.  Weak scaling gives every process the batch that the one
-process had; strong scaling divides that batch.  All cases run in turns in the same processes, rank 1 asleep where rank
+process had; strong scaling divides that batch; apart, both work at once
+without a word to each other, which bounds what the machine's memory and cores allow.  All cases run in turns in the same processes, rank 1 asleep where rank
 0 works alone; figures are medians over the rounds.
 """
 
@@ -61,11 +62,13 @@ def measure(batches: list[int], rounds: int, steps: int) -> dict[str, Any]:
     alone, together = Worker(together=False), Worker(together=True)
     result: dict[str, Any] = {"num_weights": alone.num_weights, "rounds": rounds, "steps": steps, "batches": {}}
     for batch in batches:
-        seconds: dict[str, list[float]] = {"one": [], "weak": [], "strong": []}
+        seconds: dict[str, list[float]] = {"one": [], "apart": [], "weak": [], "strong": []}
         for turn in range(rounds + 1):
             found = {}
             if rank == 0:
                 found["one"] = alone.seconds(batch, steps)
+            dist.barrier()
+            found["apart"] = alone.seconds(batch, steps)
             dist.barrier()
             for case, share in (("weak", batch), ("strong", batch // 2)):
                 found[case] = together.seconds(share, steps)
@@ -77,6 +80,7 @@ def measure(batches: list[int], rounds: int, steps: int) -> dict[str, Any]:
             times = {case: statistics.median(values) for case, values in seconds.items()}
             result["batches"][str(batch)] = {
                 "seconds per step": {k: round(v, 4) for k, v in times.items()},
+                "apart: throughput of two over one": round(2 * times["one"] / times["apart"], 3),
                 "weak: throughput of two over one": round(2 * times["one"] / times["weak"], 3),
                 "strong: throughput of two over one": round(times["one"] / times["strong"], 3),
                 "all rounds": {k: [round(v, 4) for v in values] for k, values in seconds.items()},
