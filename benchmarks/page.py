@@ -90,9 +90,12 @@ def page(results: dict[str, Result]) -> str:
         "## Speed",
         "",
         f"{speed['machine']}; instruction set `{speed['instruction_set']}`; {versions}; {speed['date']}.",
-        f"Microseconds a call from Python, with quantising the activations: medians of {speed['rounds']} rounds in",
-        f"which all engines take turns; load average before a case {inference.loads(speed)}. `{speed['command']}`;",
-        "`--table FILE` prints every engine.",
+        "Microseconds a call from Python, with quantising the activations: medians over the calls of "
+        f"{speed['rounds']} rounds",
+        f"in which all engines take turns; load average before a case {inference.loads(speed)}.",
+        f"`{speed['command']}`;",
+        "`--table FILE` prints every engine. On a machine with more load than cores, calls that last longer than a few",
+        "milliseconds look slower than they are; only cases that were measured are listed.",
         "",
     ]
     for threads, cases in speed["threads"].items():
