@@ -9,6 +9,7 @@ with the caches as the last step left them; forward and backward is what remains
 """
 
 import argparse
+import ctypes
 import json
 import random
 import re
@@ -177,7 +178,9 @@ def memory(name: str, count: int = 10_000_000) -> dict[str, float]:
             optimizer.step()
             optimizer.zero_grad()
         peak = _resident("VmHWM") - grad.nbytes
+        natural.grad = None
         del grad
+    ctypes.CDLL(None).malloc_trim(0)  # what is free counts for nothing
     return {"rest": (_resident("VmRSS") - before) / count, "peak": (peak - before) / count}
 
 
