@@ -74,5 +74,17 @@ def test_errors_are_one_sentence_and_status_2(tmp_path: Path, words: list[str], 
 def test_help_names_every_strategy() -> None:
     status, text = call("--help")
     assert status == 0
-    for name in ("prior", "window", "palimpsest", "bimu", "replay", "naive", "joint", "ewc", "ste", "float", "bayesbinn-2020"):
+    for name in (
+        "prior",
+        "window",
+        "palimpsest",
+        "bimu",
+        "replay",
+        "naive",
+        "joint",
+        "ewc",
+        "ste",
+        "float",
+        "bayesbinn-2020",
+    ):
         assert f"  {name} " in text
