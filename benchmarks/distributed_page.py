@@ -36,7 +36,7 @@ def scaling(result: dict[str, Any]) -> list[str]:
         "",
         "Weak scaling keeps the batch of a process, strong scaling the batch of all; apart, two processes work at once "
         "and exchange nothing, which is what this machine's memory and cores allow at most. The gradient of "
-        "every weight is sent each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "
+        "every weight is sent each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "  # noqa: E501
         f"{small['stop'] * 1000:.2f} ms (whether to stop) and {small['metrics and statistics'] * 1000:.2f} ms (metrics "
         "and running statistics).",
     ]
