@@ -19,22 +19,24 @@ def scaling(result: dict[str, Any]) -> list[str]:
         f"({result['num_weights']:,} binary weights), DDP on gloo, {result['cores']} cores of {made['cpu']}, torch "
         f"{made['torch']}; medians of {result['rounds']} rounds in turns, `{made['command']}`:",
         "",
-        "| batch of one | s per step, one | apart | s, two, same batch each | weak | s, two, half the batch each | strong |",
+        "| batch of one | s, one | apart | s, two, same batch each | weak | s, two, half the batch each | strong |",
         "|---|---|---|---|---|---|---|",
     ]
     for batch, row in result["batches"].items():
         seconds = row["seconds per step"]
-        apart, weak, strong = (row[f"{kind}: throughput of two over one"] for kind in ("apart", "weak", "strong"))
+        of = "throughput of two over one"
+        apart = f"{row[f'apart: {of}']:.2f}×" if f"apart: {of}" in row else "not measured"
+        weak, strong = row[f"weak: {of}"], row[f"strong: {of}"]
         lines.append(
-            f"| {batch} | {seconds['one']} | {apart:.2f}× | {seconds['weak']} | {weak:.2f}× | {seconds['strong']} "
+            f"| {batch} | {seconds['one']} | {apart} | {seconds['weak']} | {weak:.2f}× | {seconds['strong']} "
             f"| {strong:.2f}× |"
         )
     small = result["small collectives, seconds"]
     lines += [
         "",
         "Weak scaling keeps the batch of a process, strong scaling the batch of all; apart, two processes work at once "
-        "and exchange nothing, which is what this machine's memory and cores allow at most. The gradient of every weight is "
-        "sent each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "
+        "and exchange nothing, which is what this machine's memory and cores allow at most. The gradient of "
+        "every weight is sent each step whatever the batch, so small shares scale worse. The two small collectives of a step cost "  # noqa: E501
         f"{small['stop'] * 1000:.2f} ms (whether to stop) and {small['metrics and statistics'] * 1000:.2f} ms (metrics "
         "and running statistics).",
     ]

@@ -4,9 +4,9 @@
 
 The step is that of the library's loop: forward, backward, BayesBiNN for λ and Adam for the rest, on random inputs (MLP
 784-2048×3-10, about 10 M binary weights), under DDP on gloo.  Weak scaling gives every process the batch that the one
-process had; strong scaling divides that batch; apart, both work at once
-without a word to each other, which bounds what the machine's memory and cores allow.  All cases run in turns in the same processes, rank 1 asleep where rank
-0 works alone; figures are medians over the rounds.
+process had; strong scaling divides that batch; apart, both work at once and exchange nothing, which is what the
+machine's memory and cores allow at most.  All cases run in turns in the same processes, rank 1 asleep where rank 0
+works alone; figures are medians over the rounds.
 """
 
 import argparse
