@@ -30,18 +30,20 @@ def test_defaults_are_complete_and_pass_the_checks_of_settings(method):
     assert resolve(config, 5) == config  # what a run has stored does not change any more
 
 
+VALUES = {"num_data": 5, "init": "zeros", "natural_dtype": "bfloat16"}  # of the settings that are no fractions
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_given_settings_stay(method):
-    given = {name: 0.5 for name in METHODS[method].defaults if name not in ("num_data", "init")}
+    given = {name: 0.5 for name in METHODS[method].defaults if name not in VALUES}
     config = resolve(make_config({"method": method, **given}), 1000)
     assert {name: getattr(config, name) for name in given} == given
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_settings_of_other_methods_are_refused(method):
-    others = {name: 0.5 for name in METHOD_OPTIONS if name not in METHODS[method].defaults}
-    for name in others:
-        value = {"num_data": 5, "init": "zeros"}.get(name, 0.5)
+    for name in set(METHOD_OPTIONS) - METHODS[method].defaults.keys():
+        value = VALUES.get(name, 0.5)
         with pytest.raises(UserError, match=f"method '{method}' takes no {name}: leave it out .it takes lr"):
             check_method(make_config({"method": method, name: value}))
 
