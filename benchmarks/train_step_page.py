@@ -1,6 +1,8 @@
-"""The tables of docs/performance.md from the result of train_step.py: blocks between comments."""
+"""The tables of docs/performance.md from the results of train_step.py and natural_dtype.py: blocks between comments."""
 
+import json
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,12 @@ from typing import Any
 Results = dict[str, Any]
 SIZES = ("1M", "10M", "100M")
 PARTS = ("forward+backward", "draw", "update", "step")
+
+
+def stored(folder: Path) -> Results:
+    """What both programs have written into the folder of results."""
+    results: Results = json.loads((folder / "train_step.json").read_text())
+    return {**results, "natural_dtype": json.loads((folder / "natural_dtype.json").read_text())}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -39,27 +47,35 @@ def a_weight(entry: Results) -> float:
     return float(entry["bayesbinn"]["own"] / entry["weights"])
 
 
-def ratios(results: Results) -> list[tuple[str, str, str, bool]]:
-    """(what is compared, the aim, what was measured, whether it holds), as far as there are results."""
-    rows: list[tuple[str, str, str, bool]] = []
+def ratios(results: Results) -> list[tuple[str, str, str, bool | None]]:
+    """(what is compared, the aim if any, what was measured, whether it holds), as far as there are results."""
+    rows: list[tuple[str, str, str, bool | None]] = []
 
-    def add(what: str, aim: float, value: float, at_least: bool = False) -> None:
+    def add(what: str, aim: float | None, value: float, at_least: bool = False) -> None:
+        if aim is None:
+            rows.append((what, "–", f"{value:.2f}", None))
+            return
         holds = value >= aim if at_least else value <= aim
         rows.append((what, f"{'≥' if at_least else '≤'} {aim:g}", f"{value:.2f}", holds))
 
     for threads, entry in sorted(results.get("10M", {}).items()):
         r, at = entry["results"], f", {threads} thread{'s' if threads != '1' else ''}"
         ours, adam, ste, old = (r[name] for name in ("bayesbinn", "float, Adam", "ste, Adam", "2020 rule"))
+        kept = r["2020 rule, memory kept"]
         add(f"draw and update / fused Adam{at}", 2, ours["own"] / adam["update"])
         add(f"2020 rule's draw and update / ours{at}", 30, old["own"] / ours["own"], at_least=True)
+        add(f"2020 rule's draw and update / ours, memory kept for both{at}", None, kept["own"] / ours["own"])
         add(f"step / step of float with fused Adam{at}", 1.25, ours["step"] / adam["step"])
         add(f"step / step of ste with fused Adam{at}", 1, ours["step"] / ste["step"])
         add(f"step of the 2020 rule / ours{at}", 8, old["step"] / ours["step"], at_least=True)
+        add(f"step of the 2020 rule / ours, memory kept for both{at}", None, kept["step"] / ours["step"])
     for threads, entry in sorted(results.get("epoch", {}).items()):
         ms, at = entry["results"]["ms a step"], f", {threads} thread{'s' if threads != '1' else ''}"
         add(f"MNIST with data / float with fused Adam{at}", 1.25, ms["bayesbinn"] / ms["float, Adam"])
         add(f"MNIST with data / ste with fused Adam{at}", 1, ms["bayesbinn"] / ms["ste, Adam"])
         add(f"MNIST with data, 2020 rule / ours{at}", 8, ms["2020 rule"] / ms["bayesbinn"], at_least=True)
+        kept = ms["2020 rule, memory kept"] / ms["bayesbinn"]
+        add(f"MNIST with data, 2020 rule / ours, memory kept for both{at}", None, kept)
     for threads in sorted(set(results.get("1M", {})) & set(results.get("100M", {}))):
         small, large = (a_weight(results[size][threads]["results"]) for size in ("1M", "100M"))
         add(f"draw and update a weight, 100M / 1M, {threads} thread{'s' if threads != '1' else ''}", 1.2, large / small)
@@ -67,7 +83,8 @@ def ratios(results: Results) -> list[tuple[str, str, str, bool]]:
 
 
 def targets(results: Results) -> str:
-    rows = [[what, aim, value, "yes" if holds else "no"] for what, aim, value, holds in ratios(results)]
+    words = {True: "yes", False: "no", None: "–"}
+    rows = [[what, aim, value, words[holds]] for what, aim, value, holds in ratios(results)]
     return table(["compared", "aim", "measured", "met"], rows)
 
 
@@ -97,7 +114,32 @@ def hardware(results: Results) -> str:
     return text
 
 
-BLOCKS = {"hardware": hardware, "targets": targets, "steps": steps, "memory": memory, "profile": profile}
+def natural_dtype(results: Results) -> str:
+    """Test accuracy and NLL with λ in float32 and in bfloat16: the same trainings, means and deviations over seeds."""
+    rows = []
+    for data, study in results["natural_dtype"].items():
+        for dtype, seeds in study["runs"].items():
+            row = [f"{data}, {study['epochs']} epochs", dtype, str(len(seeds))]
+            for part, key, factor, digits in (
+                ("mode", "accuracy", 100, 2),
+                ("mean", "accuracy", 100, 2),
+                ("mode", "nll", 1, 4),
+                ("mean", "nll", 1, 4),
+            ):
+                values = [factor * s[part][key] for s in seeds]
+                row.append(f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}")
+            rows.append(row)
+    return table(["data", "λ in", "seeds", "mode %", "mean of 32 %", "NLL of the mode", "NLL of the mean"], rows)
+
+
+BLOCKS = {
+    "hardware": hardware,
+    "targets": targets,
+    "steps": steps,
+    "memory": memory,
+    "profile": profile,
+    "natural dtype": natural_dtype,
+}
 
 
 def render(page: str, results: Results) -> str:

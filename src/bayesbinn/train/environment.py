@@ -35,13 +35,14 @@ def keep_freed_memory() -> bool:
 
     Every step frees the weights drawn and the gradients.  Handed back to the system, they return page by page, each
     cleared on first touch: more time than draw and update take.  For the whole process, so a program's choice.
+    Without maps, tensors of any size come from the heap, which is what keeps them.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h; 32 MB is the most that the second can be
-    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_threshold, 2**25))
+    trim_threshold, mmap_max = -1, -4  # of malloc.h
+    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_max, 0))
 
 
 def _cpu() -> str:
