@@ -42,6 +42,8 @@ DEFAULTS: dict[str, Any] = {
     "points": "",
 }
 
+UNSURE = 0.5  # nats: between 20 % and 80 %, of at most 0.693
+
 
 class WithBias(nn.Module):
     """A linear layer whose bias is the weight of a constant input, and so binary too."""
@@ -108,6 +110,16 @@ def both(net: nn.Module) -> nn.Module:
     return TwoLogits()
 
 
+def _unsure(prediction: bb.Prediction, grid: Tensor, region: Tensor) -> float:
+    """Share of unsure points among those of a region within 0.5 of the boundary between the classes: its width."""
+    classes = prediction.probs.argmax(-1).reshape(160, 160)
+    edge = torch.zeros_like(classes, dtype=torch.bool)
+    edge[1:] |= classes[1:] != classes[:-1]
+    edge[:, 1:] |= classes[:, 1:] != classes[:, :-1]
+    beside = region & (torch.cdist(grid, grid[edge.flatten()]).amin(1) < 0.5)
+    return float((prediction.entropy[beside] > UNSURE).double().mean())
+
+
 def two_moons(s: dict[str, Any], figure: Path) -> dict[str, Any]:
     raw, labels = make_moons(200, noise=0.1, random_state=s["seed"])
     x, y = torch.tensor(raw).float(), torch.tensor(labels).float()[:, None]
@@ -119,7 +131,8 @@ def two_moons(s: dict[str, Any], figure: Path) -> dict[str, Any]:
     axes = [torch.linspace(float(x[:, i].min()) - 1.5, float(x[:, i].max()) + 1.5, 160) for i in (0, 1)]
     grid = torch.cartesian_prod(*axes)
     g = (grid - center) / spread
-    far = torch.cdist(grid, x).amin(1) > 1.0
+    distance = torch.cdist(grid, x).amin(1)
+    far = distance > 1.0
     panels, summary = {}, {}
     for name, model, samples in (("STE", ste, 0), ("mode", net, 0), ("mean", net, s["num_samples"])):
         model = both(model)
@@ -130,6 +143,8 @@ def two_moons(s: dict[str, Any], figure: Path) -> dict[str, Any]:
             "test_nll": bb.metrics.nll(on_test.probs, torch.tensor(test_labels)),
             "entropy_at_the_data": float(on_data.entropy.mean()),
             "entropy_far_away": float(on_grid.entropy[far].mean()),
+            "unsure_beside_the_boundary_near_the_data": _unsure(on_grid, grid, distance < 0.5),
+            "unsure_beside_the_boundary_far_away": _unsure(on_grid, grid, far),
         }
 
     plt = pyplot()
@@ -155,16 +170,11 @@ def regression(s: dict[str, Any], figure: Path) -> dict[str, Any]:
     span = float(x.max() - x.min())
     t = torch.linspace(float(x.min()) - span / 3, float(x.max()) + span / 3, 500)[:, None]
     distance = torch.cdist(t, x).amin(1)
-    lines = {
-        "STE": bb.predict_regression(ste, t, 0),
-        "mode": bb.predict_regression(net, t, 0),
-        "mean": bb.predict_regression(net, t, s["num_samples"]),
-    }
+    predictors = (("STE", ste, 0), ("mode", net, 0), ("mean", net, s["num_samples"]))
+    # the last layer's batch norm sets the scale of the output, so its statistics must be those of the network at hand
+    lines = {n: bb.predict_regression(m, t, k, calibration=x) for n, m, k in predictors}
     near, far = distance < 0.05, distance > 0.25
-    fits = {
-        n: bb.predict_regression(m, x, k)
-        for n, m, k in (("STE", ste, 0), ("mode", net, 0), ("mean", net, s["num_samples"]))
-    }
+    fits = {n: bb.predict_regression(m, x, k, calibration=x) for n, m, k in predictors}
     summary = {name: {"training_rmse": float((fit.mean - y).square().mean().sqrt())} for name, fit in fits.items()}
     summary["mean"] |= {"std_at_the_data": float(lines["mean"].std[near].mean())}
     summary["mean"] |= {"std_far_away": float(lines["mean"].std[far].mean())}

@@ -115,6 +115,18 @@ def load() -> list[dict[str, Any]]:
     return [r for r in (json.loads(f.read_text(encoding="utf-8")) for f in files) if "runs" in r or "figure" in r]
 
 
+def not_run() -> list[str]:
+    """A row for every recipe that has no stored result."""
+    stored = {path.stem for path in (HERE / "results").glob("*.json")}
+    rows = []
+    for path in sorted(HERE.glob("*/*.toml")):
+        item, budget = path.parent.name, path.stem
+        if f"{item}-{budget}" not in stored:
+            title = tomllib.loads(path.read_text(encoding="utf-8"))["title"]
+            rows.append(f"| {title} | `bayesbinn reproduce {item} --budget {budget}` |")
+    return ["", "## Recipes that were not run", "", "| recipe | command |", "|---|---|", *rows] if rows else []
+
+
 def reproduction() -> str:
     """The text of docs/reproduction.md."""
     lines = [
@@ -128,7 +140,7 @@ def reproduction() -> str:
         item = results["name"].rsplit("-", 1)[0]
         body = figure(results) if "figure" in results else [*table(results), "", *details(results), *published(item)]
         lines += ["", f"## {results['title']}", "", *body]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *not_run()]) + "\n"
 
 
 def readme() -> str:

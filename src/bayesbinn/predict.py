@@ -121,7 +121,13 @@ def predict(
 
 
 def predict_regression(
-    net: nn.Module, x: Tensor, num_samples: int = 32, *, seed: int = 0, batch_size: int = 1024
+    net: nn.Module,
+    x: Tensor,
+    num_samples: int = 32,
+    *,
+    seed: int = 0,
+    batch_size: int = 1024,
+    calibration: Tensor | None = None,
 ) -> RegressionPrediction:
     """Mean and standard deviation of the output over S networks from the posterior; arguments as in `predict`.
 
@@ -132,7 +138,8 @@ def predict_regression(
     torch.Size([2, 1])
     """
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for output in posterior_outputs(net, x, num_samples, seed=seed, batch_size=batch_size):
+    outputs = posterior_outputs(net, x, num_samples, seed=seed, batch_size=batch_size, calibration=calibration)
+    for output in outputs:
         count += 1  # Welford's update: no cancellation when the deviation is small beside the mean
         delta = output - mean
         mean = mean + delta / count
