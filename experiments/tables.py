@@ -20,6 +20,7 @@ from bayesbinn.train.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+STUDY = ROOT / "docs" / "design" / "recipe-study.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Seeds = dict[str, dict[str, Any]]
@@ -80,9 +81,36 @@ def details(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def trials(results: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+    """One row per trial of a search: its own settings and what it gave on held-out training examples."""
+    lines = ["| method | settings | epochs | accuracy of the mode % | NLL of the mode |", "|---|---|---|---|---|"]
+    rows = []
+    for seeds in results["runs"].values():
+        run = seeds["0"]
+        settings, curve = run["settings"], run["curve"]
+        shared = (
+            "data",
+            "width",
+            "batch_size",
+            "dropout",
+            "validation",
+            "threads",
+            "seed",
+            "method",
+            "epochs",
+            "model",
+        )
+        own = ", ".join(f"{k} {v:g}" for k, v in settings.items() if k not in shared) or "defaults"
+        nll = curve["validation_nll"][-1]
+        cells = [f"`{settings['method']}`", own, str(settings["epochs"]), percent(curve["validation_accuracy"][-1])]
+        rows.append((settings["method"], nll, "| " + " | ".join([*cells, f"{nll:.4f}"]) + " |"))
+    return lines + [row for _, _, row in sorted(rows)]
+
+
 def figure(results: dict[str, Any]) -> list[str]:
     """The figure of a script's results, and its numbers."""
     item, budget = results["name"].rsplit("-", 1)
+    recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
     names = list(dict.fromkeys(key for row in results["summary"].values() for key in row))
     rows = [
         [name, *(f"{row[key]:.4f}" if key in row else "–" for key in names)] for name, row in results["summary"].items()
@@ -95,7 +123,7 @@ def figure(results: dict[str, Any]) -> list[str]:
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
         f"`bayesbinn reproduce {item} --budget {budget}`; entropies in nats, torch {results['environment']['torch']}.",
-        *(["", results["note"]] if results.get("note") else []),
+        *(["", recipe["note"]] if "note" in recipe else []),
     ]
 
 
@@ -137,25 +165,48 @@ def reproduction() -> str:
         "*Mode* is the one network w = sign λ; *mean* averages the probabilities of 32 drawn networks.",
     ]
     for results in load():
+        if results["name"].startswith("tuning-"):  # docs/design/recipe-study.md
+            continue
         item = results["name"].rsplit("-", 1)[0]
         body = figure(results) if "figure" in results else [*table(results), "", *details(results), *published(item)]
         lines += ["", f"## {results['title']}", "", *body]
     return "\n".join([*lines, *not_run()]) + "\n"
 
 
+def renewed(path: Path, block: list[str]) -> str:
+    """The text of a page with what stands between the two comments replaced."""
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    return before + BEGIN + "\n" + "\n".join(block) + "\n" + END + after
+
+
+def recipe_study() -> str:
+    """docs/design/recipe-study.md with its tables renewed."""
+    block = []
+    for results in load():
+        if results["name"].startswith("tuning-"):
+            item, budget = results["name"].rsplit("-", 1)
+            recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
+            command = f"`bayesbinn reproduce {item} --budget {budget}`."
+            block += [f"### {results['title']}", "", *trials(results, recipe), "", f"{recipe['note']} {command}", ""]
+    return renewed(STUDY, block)
+
+
 def readme() -> str:
     """README.md with its table renewed."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
     short = json.loads((HERE / "results" / "mnist-short-day.json").read_text(encoding="utf-8"))
     block = [f"{short['title']} (docs/reproduction.md has the rest):", "", *table(short), "", *details(short)]
-    return before + BEGIN + "\n" + "\n".join(block) + "\n" + END + after
+    return renewed(ROOT / "README.md", block)
 
 
 def main() -> None:
     stale = False
-    for path, text in ((ROOT / "docs" / "reproduction.md", reproduction()), (ROOT / "README.md", readme())):
+    pages = (
+        (ROOT / "docs" / "reproduction.md", reproduction()),
+        (ROOT / "README.md", readme()),
+        (STUDY, recipe_study()),
+    )
+    for path, text in pages:
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:

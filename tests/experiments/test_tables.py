@@ -14,9 +14,10 @@ def test_tables_are_up_to_date():
 
 
 def test_a_changed_figure_is_noticed(tmp_path):
-    for part in ("experiments", "docs"):
-        (tmp_path / part).mkdir()
-    for name in ("experiments/tables.py", "experiments/published.toml", "docs/reproduction.md", "README.md"):
+    for part in ("experiments", "docs/design"):
+        (tmp_path / part).mkdir(parents=True)
+    pages = ("docs/reproduction.md", "docs/design/recipe-study.md", "README.md")
+    for name in ("experiments/tables.py", "experiments/published.toml", *pages):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "experiments" / "results").mkdir()
     for recipe in (ROOT / "experiments").glob("*/*.toml"):

@@ -48,6 +48,21 @@ def test_settings_of_other_methods_are_refused(method):
             check_method(make_config({"method": method, name: value}))
 
 
+@pytest.mark.parametrize("preset", METHODS["bayesbinn"].presets)
+def test_a_preset_takes_the_place_of_defaults_and_not_of_what_is_given(preset):
+    values = METHODS["bayesbinn"].presets[preset]
+    config = resolve(make_config({"preset": preset}), 60_000)
+    assert (config.kl_weight, config.magnitude) == (values["kl_weight"], values["magnitude"])
+    assert config.lr == values["lr"](60_000)
+    assert resolve(make_config({"preset": preset, "magnitude": 3}), 60_000).magnitude == 3
+    assert resolve(config, 5) == config
+
+
+def test_a_preset_of_another_method_is_refused():
+    with pytest.raises(UserError, match="method 'ste' has no preset 'accuracy': leave it out"):
+        check_method(make_config({"method": "ste", "preset": "accuracy"}))
+
+
 def test_a_kl_weight_of_0_cannot_grow_geometrically():
     with pytest.raises(UserError, match=r"kl_weight 0 cannot reach 1\.0 geometrically: start above 0"):
         check_method(make_config({"kl_weight": 0, "kl_weight_end": 1}))

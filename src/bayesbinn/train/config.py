@@ -43,6 +43,9 @@ class Config:
     output_scale: bool = option(True, "learnable scale of the logits")
     real_ends: bool = option(False, "keep the first and the last layer real")
     method: str = option("bayesbinn", "how to train: bayesbinn, bayesbinn-2020, ste, bop, ..., float")
+    preset: str | None = option(
+        None, "settings of bayesbinn, measured on MNIST, that others override", choices=("accuracy", "uncertainty")
+    )
     epochs: int = option(40, "passes over the training set", 1)
     batch_size: int = option(32, "examples in one step (batch norm needs two)", 2)
     lr: float | None = option(None, "learning rate of the method (its peak, under a schedule)")

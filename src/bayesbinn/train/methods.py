@@ -51,6 +51,7 @@ class Method:
         binarizer: builds it from a resolved config; None for the float network.
         optimizer: builds it for the binary parameters (for all, if there is no binarizer).
         loss: from the network and a closure that evaluates the loss, what to call `backward` on.
+        presets: named values that take the place of defaults.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Method:
     binarizer: Callable[[Config], Binarizer] | None
     optimizer: Callable[[list[nn.Parameter], Config], Optimizer]
     loss: Loss = lambda net, closure: closure()
+    presets: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def _options(config: Config, *names: str) -> dict[str, Any]:
@@ -87,6 +89,11 @@ BAYES: dict[str, Any] = {
     "init": "signs",
     "magnitude": 1.0,
 }
+# chosen in docs/design/recipe-study.md: a mode as good as any, or a posterior that knows most about itself
+PRESETS: dict[str, dict[str, Any]] = {
+    "accuracy": {"lr": lambda n: 25_000 / n, "kl_weight": 0.002, "magnitude": 5.0},
+    "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01, "magnitude": 1.0},
+}
 LATENT: dict[str, Any] = {"lr": 1e-3, "init": "signs", "magnitude": 0.1}
 
 METHODS: dict[str, Method] = {
@@ -98,6 +105,7 @@ METHODS: dict[str, Method] = {
             {**BAYES, "natural_dtype": "float32"},
             lambda c: StraightThroughSample(),
             _bayesian,
+            presets=PRESETS,
         ),
         Method(
             "concrete",
@@ -188,6 +196,8 @@ def check_method(config: Config) -> None:
         if getattr(config, name) is not None and name not in defaults:
             takes = ", ".join(defaults)
             raise UserError(f"method {config.method!r} takes no {name}: leave it out (it takes {takes})")
+    if config.preset is not None and config.preset not in METHODS[config.method].presets:
+        raise UserError(f"method {config.method!r} has no preset {config.preset!r}: leave it out")
     if config.kl_weight == 0 and config.kl_weight_end is not None:
         raise UserError(f"kl_weight 0 cannot reach {config.kl_weight_end} geometrically: start above 0")
     if config.natural_dtype == "bfloat16" and config.momentum:
@@ -203,7 +213,8 @@ def resolve(config: Config, num_train: int) -> Config:
         UserError: as `check_method`.
     """
     check_method(config)
-    defaults = METHODS[config.method].defaults
+    method = METHODS[config.method]
+    defaults = {**method.defaults, **method.presets.get(config.preset or "", {})}
     missing = {k: v(num_train) if callable(v) else v for k, v in defaults.items() if getattr(config, k) is None}
     return dataclasses.replace(config, **missing)
 

@@ -110,7 +110,7 @@ def _collect(recipe: Recipe, run: str, seed: int, work: Path) -> dict[str, Any]:
     folder = _folder(recipe, run, seed, work)
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    curve = {key: [line[key] for line in lines] for key in lines[-1] if key.endswith("accuracy")}
+    curve = {key: [line[key] for line in lines] for key in lines[-1] if key.endswith(("accuracy", "nll"))}
     environment = evaluation.pop("environment")
     return {
         "settings": recipe.run_settings(run, seed),
