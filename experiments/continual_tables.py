@@ -20,7 +20,7 @@ README_BEGIN, README_END = "<!-- continual: begin -->", "<!-- continual: end -->
 README_ROWS = {  # run and metric of each line
     "five": (("prior", "mean_average"), ("naive", "mean_average"), ("ewc", "mean_average")),
     "ten": (("prior", "mean_average"), ("naive", "mean_average")),
-    "hundred": (("palimpsest-300k-batch-50", "mean_last_5"), ("window-600k-c0_08-kl1", "mean_average")),
+    "hundred": (("palimpsest-250k-batch-50", "mean_last_5"), ("window-600k-c0_08-kl1", "mean_average")),
 }
 ITEMS = ("five", "ten", "hundred", "fashion", "selection")
 COLUMNS = {
