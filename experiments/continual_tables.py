@@ -227,7 +227,9 @@ def window_figure(results: dict[str, Any]) -> Any:
         if config["strategy"] == "joint":
             ceiling = 100 * statistics.fmean(m["mean_average"] for m in every)
             axes.axhline(ceiling, color="C3", ls="--", lw=1)
-            axes.annotate(f"{config['tasks']} tasks at once (ours)", (0.62, ceiling), xycoords=("axes fraction", "data"))
+            axes.annotate(
+                f"{config['tasks']} tasks at once (ours)", (0.62, ceiling), xycoords=("axes fraction", "data")
+            )
             continue
         points[name] = [100 * m["mean_average"] for m in every], [100 * m["mean_last_5"] for m in every]
         groups.setdefault(f"{config['strategy']}, batch {config['batch_size']}", []).append(name)
