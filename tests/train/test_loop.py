@@ -41,6 +41,7 @@ VARIANTS = [
     {"method": "ste", "schedule": "constant", "checkpoint_steps": 1, "real_ends": True, "depth": 2},
     {"model": "resnet18", "width_multiplier": 0.04, "augment": "crop-flip"},
     {"model": "vgg-small", "width_multiplier": 0.02, "method": "float"},
+    {"model": "vgg-small", "width_multiplier": 0.02, "precision": "bfloat16"},
 ]
 
 
@@ -118,13 +119,30 @@ def test_log(tmp_path, data):
     }
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "disarm"])  # too noisy to learn in 60 steps
-def test_it_learns(tmp_path, data, method):
+def test_it_learns(tmp_path, data, method, precision):
     # the defaults are for more than 100 examples and 60 steps
     lr = {"lr": 0.02} if "beta" in METHODS[method].defaults or method == "ste" else {}
     lr = {"lr": 1.0} if "kl_weight" in METHODS[method].defaults and method != "bayesbinn-2020" else lr
-    result = train({**TINY, **lr, "data": data, "epochs": 20, "method": method}, tmp_path / "run")
+    settings = {**TINY, **lr, "data": data, "epochs": 20, "method": method, "precision": precision}
+    result = train(settings, tmp_path / "run")
     assert result["mode"]["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_in_bfloat16_is_that_of_float32_rounded(tmp_path, method):
+    steps = {}
+    for precision in ("float32", "bfloat16"):
+        training, _ = trainer(tmp_path / precision, precision=precision, method=method, epochs=1)
+        before = [p.detach().clone() for p in training.net.parameters()]
+        training._step(training.data.train.x[:32].float(), training.data.train.y[:32])
+        assert all(p.grad.dtype == torch.float32 for p in training.net.parameters())
+        gradient = torch.cat([p.grad.flatten() for p in training.net.parameters()])
+        assert any(bool((p != b).any()) for p, b in zip(training.net.parameters(), before, strict=True))
+        steps[precision] = gradient
+    cosine = torch.cosine_similarity(steps["float32"], steps["bfloat16"], dim=0)
+    assert 0.98 < cosine < 1 - 1e-9  # rounded, and really so
 
 
 # --- what is not finite ---

@@ -70,6 +70,9 @@ class Config:
     natural_dtype: str | None = option(
         None, "number format of λ: bfloat16 takes half the memory", choices=("float32", "bfloat16")
     )
+    precision: str = option(
+        "float32", "format of the layers' sums in training: bfloat16 is faster", choices=("float32", "bfloat16")
+    )
     samples: int = option(32, "networks drawn for the mean prediction; 0: the mode only")
     seed: int = option(0, "seed of everything random", maximum=2**32 - 1)
     device: str = option("cpu", "torch device")

@@ -146,8 +146,16 @@ def batches(
     order = torch.randperm(len(split), generator=generator).to(split.x.device)
     for i in range(start, len(split) // batch_size):
         chosen = part(order[i * batch_size : (i + 1) * batch_size])
-        x = split.x[chosen].float()
-        yield (x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x), split.y[chosen]
+        yield channels_last(split.x[chosen].float()), split.y[chosen]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x with each pixel's channels side by side if it is a batch of images (B, C, H, W): convolutions are faster so.
+
+    >>> channels_last(torch.zeros(1, 3, 8, 8)).stride()
+    (192, 1, 24, 3)
+    """
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def crop_flip(x: Tensor, padding: int = 4) -> Tensor:

@@ -31,7 +31,7 @@ from .checkpoint import (
     write_text,
 )
 from .config import Config
-from .data import Data, Split, batches, crop_flip
+from .data import Data, Split, batches, channels_last, crop_flip
 from .distributed import World
 from .errors import UserError
 from .methods import METHODS, anneal_, annealed
@@ -200,7 +200,9 @@ class Trainer:
             raise self.world.agreed(self._diverged(f"the loss became {float(self.progress.nll_sum)}"))
 
     def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
-        out = self.model(x)
+        # ±1 is exact in bfloat16: what it rounds are activations and gradients
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            out = self.model(x).float()
         logits.append(out.detach())
         return F.cross_entropy(out, y)
 
@@ -401,7 +403,7 @@ def mode_metrics(net: nn.Module, split: Split, batch_size: int = 1024, world: Wo
             # every rank takes part in every batch, be its share empty: the layers of a split network are collective
             own = slice(start + world.rank, start + batch_size, world.size)
             x, y = split.x[own], split.y[own]
-            logits = net(x.float())
+            logits = net(channels_last(x.float()))
             correct += float((logits.argmax(-1) == y).sum())
             nll += float(F.cross_entropy(logits, y, reduction="sum"))
     sums = torch.tensor([correct, nll], dtype=torch.float64)

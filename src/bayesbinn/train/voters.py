@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..outputs import dropout_outputs, ensemble_outputs, posterior_outputs
 from ..posterior import has_posterior
 from ..predict import Prediction, average, predict
+from .data import channels_last
 from .errors import UserError
 
 Kind = Literal["posterior", "ensemble", "dropout"]
@@ -36,13 +37,13 @@ class Voters:
 
     def mode(self, x: Tensor) -> Prediction:
         """The one network without a draw or a mask (of an ensemble: the first member)."""
-        return predict(self.nets[0], x, 0, calibration=self.calibration)
+        return predict(self.nets[0], channels_last(x), 0, calibration=self.calibration)
 
     def running(self, x: Tensor) -> Iterator[Prediction]:
         """The predictions of the first 1, 2, ..., S networks together; nothing for S = 0."""
         if self.num_samples == 0:
             return
-        net = self.nets[0]
+        net, x = self.nets[0], channels_last(x)
         match self.kind:
             case "posterior":
                 outputs = posterior_outputs(net, x, self.num_samples, seed=self.seed, calibration=self.calibration)
