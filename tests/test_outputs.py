@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from bayesbinn import binarize_, sampled_weights
-from bayesbinn.outputs import batch_norm_statistics, dropout_outputs, ensemble_outputs, posterior_outputs
+from bayesbinn.outputs import (
+    batch_norm_statistics,
+    calibrate_mode_,
+    dropout_outputs,
+    ensemble_outputs,
+    posterior_outputs,
+)
 from bayesbinn.predict import average, predict
 
 
@@ -75,3 +81,47 @@ def test_dropout_asked_of_a_network_without():
         next(dropout_outputs(nn.Linear(4, 3), torch.zeros(2, 4), 3))
     with pytest.raises(ValueError, match="at least 1"):
         next(dropout_outputs(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), torch.zeros(2, 4), 0))
+
+
+def test_a_calibrated_mode_has_its_own_statistics_and_draws_keep_those_of_training():
+    net, x, seen = network().eval().requires_grad_(False), torch.randn(20, 6), torch.randn(100, 6)
+    drawn = predict(net, x, 4).probs
+    with batch_norm_statistics(net, seen):
+        own = net(x)
+    for _ in range(2):  # again is the same
+        calibrate_mode_(net, seen)
+        torch.testing.assert_close(net(x), own, rtol=0, atol=0)
+        torch.testing.assert_close(predict(net, x, 4).probs, drawn, rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="lost"), sampled_weights(net, seed=0):
+        raise RuntimeError("lost")
+    torch.testing.assert_close(net(x), own, rtol=0, atol=0)
+
+    copy = network()
+    calibrate_mode_(copy, x)
+    copy.load_state_dict(net.state_dict())
+    torch.testing.assert_close(copy.eval()(x), own, rtol=0, atol=0)
+    torch.testing.assert_close(predict(copy, x, 4).probs, drawn, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_training_on_makes_a_calibration_out_of_date(inside):
+    nets = [network(), network()]
+    calibrate_mode_(nets[0], torch.randn(100, 6))
+    for net in nets:
+        net[1].momentum = 1.0  # what was before has no weight
+        torch.manual_seed(2)
+        if inside:
+            with sampled_weights(net, seed=0):
+                net.train()(torch.randn(64, 6))
+        else:
+            net.train()(torch.randn(64, 6))
+    x = torch.randn(20, 6)
+    for count in (0, 4):
+        probs = [predict(net, x, count).probs for net in nets]
+        torch.testing.assert_close(*probs, rtol=0, atol=0)
+
+
+def test_statistics_of_any_number_of_inputs():
+    net = network()
+    for count in (2, 5, 9):  # the rest of a batch would be one, of which there is no variance
+        calibrate_mode_(net, torch.randn(count, 6), batch_size=4)

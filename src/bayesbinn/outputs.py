@@ -4,6 +4,7 @@ Each function gives the outputs of one network after the other, for all inputs, 
 turns logits into predictions.  Memory does not grow with the number of networks.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .posterior import generator_for, has_posterior, sampled_weights
+from .posterior import drawn_statistics, generator_for, has_posterior, sampled_weights
 
 
 @torch.no_grad()
@@ -119,14 +120,14 @@ def evaluating(net: nn.Module) -> Iterator[nn.Module]:
 def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> Iterator[nn.Module]:
     """Inside, batch norm uses the statistics of `x` under the weights in force here; on exit the old ones are back.
 
-    Use it inside `sampled_weights` for one draw, or outside for the mode.  To keep the new statistics, save the
-    state_dict inside.  Dropout is on while they are collected, as it was in training: without it the activations vary
+    Use it inside `sampled_weights` for one draw, or outside for the mode, whose own ones `calibrate_mode_` keeps.
+    Dropout is on while they are collected, as it was in training: without it the activations vary
     less, and the network gets surer than its calibration bears (measured: docs/uncertainty.md).
 
     Args:
         net: its batch-norm layers must track running statistics to be affected.
         x: (N, ...) training inputs; a few thousand are enough.
-        batch_size: the average over batches of this size is taken.
+        batch_size: the average over equal batches of at most this size is taken.
 
     >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
     >>> with batch_norm_statistics(net, torch.tensor([[1.0], [3.0]])):
@@ -135,7 +136,7 @@ def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> 
     >>> net[0].running_mean.tolist()
     [0.0]
     """
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = _norms(net)
     before = [({k: v.clone() for k, v in m.named_buffers()}, m.momentum) for m in norms]
     try:
         with evaluating(net), _own_generator(net, seed=0), torch.no_grad():
@@ -145,13 +146,48 @@ def batch_norm_statistics(net: nn.Module, x: Tensor, batch_size: int = 1024) -> 
                 norm.train()
             for mask in _dropouts(net):
                 mask.train()
-            _forward(net, x, batch_size)
+            _forward(net, x, math.ceil(len(x) / math.ceil(len(x) / batch_size)))
         yield net
     finally:
         for norm, (buffers, momentum) in zip(norms, before, strict=True):
             norm.momentum = momentum
             for name, old in buffers.items():
                 norm.get_buffer(name).copy_(old)
+
+
+@torch.no_grad()
+def calibrate_mode_(net: nn.Module, x: Tensor, batch_size: int = 1024) -> None:
+    """Give the mode batch-norm statistics of its own, in place, at the end of training; draws keep those of training.
+
+    Training collects running statistics under another draw of the weights at every step: they are those of the average
+    network, and the mode loses accuracy with them (docs/uncertainty.md).  What they were moves to the buffers
+    `drawn_mean` and `drawn_var`, which `sampled_weights` puts in force.  They are part of the state_dict; to load it
+    into a new network, calibrate that one first, with any inputs.
+
+    Args:
+        net: its batch-norm layers must track running statistics to be affected.
+        x: (N, ...) training inputs, N ≥ 2; a few thousand are enough.
+        batch_size: as in `batch_norm_statistics`.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(1)).eval()
+    >>> calibrate_mode_(net, torch.tensor([[1.0], [3.0]]))
+    >>> net[0].running_mean.tolist(), net[0].drawn_mean.tolist()
+    ([2.0], [0.0])
+    """
+    norms, names = _norms(net), ("running_mean", "running_var", "num_batches_tracked")
+    with drawn_statistics(net):
+        drawn = [[norm.get_buffer(name).clone() for name in names] for norm in norms]
+    with batch_norm_statistics(net, x, batch_size):
+        mode = [[norm.get_buffer(name).clone() for name in names[:2]] for norm in norms]
+    for norm, buffers, own in zip(norms, drawn, mode, strict=True):
+        for name, buffer in zip(("drawn_mean", "drawn_var", "drawn_batches"), buffers, strict=True):
+            norm.register_buffer(name, buffer)
+        for name, statistic in zip(names, own, strict=False):
+            norm.get_buffer(name).copy_(statistic)
+
+
+def _norms(net: nn.Module) -> list[_BatchNorm]:
+    return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
 def _dropouts(net: nn.Module) -> list[nn.Module]:

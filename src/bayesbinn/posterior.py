@@ -49,7 +49,8 @@ def sampled_weights(
 ) -> Iterator[nn.Module]:
     """Fix one posterior draw for everything inside: each binary layer computes with it, in either mode.
 
-    On exit, also through an exception, the layers are as before.  λ receives no gradient inside.
+    On exit, also through an exception, the layers are as before.  λ receives no gradient inside.  Batch norm uses the
+    statistics of the draws inside, where the mode has its own (`outputs.calibrate_mode_`).
 
     Args:
         net: a network with binary layers.
@@ -78,10 +79,36 @@ def sampled_weights(
     try:
         for name, layer in layers.items():
             layer._draw = weights[name]
-        yield net
+        with drawn_statistics(net):
+            yield net
     finally:
         for name, layer in layers.items():
             layer._draw = before[name]
+
+
+@contextmanager
+@torch.no_grad()
+def drawn_statistics(net: nn.Module) -> Iterator[nn.Module]:
+    """Inside, batch norm has the statistics that training collected, where `calibrate_mode_` gave the mode others.
+
+    A calibration from before further training is out of date, and ignored.
+    """
+    norms = [m for m in net.modules() if "drawn_mean" in m._buffers and _calibrated(m)]
+    mode = [{name: m.get_buffer(f"running_{name}").clone() for name in ("mean", "var")} for m in norms]
+    for m in norms:
+        for name in ("mean", "var"):
+            m.get_buffer(f"running_{name}").copy_(m.get_buffer(f"drawn_{name}"))
+    try:
+        yield net
+    finally:
+        for m, own in zip(norms, mode, strict=True):
+            if _calibrated(m):  # nothing was trained inside
+                for name, statistic in own.items():
+                    m.get_buffer(f"running_{name}").copy_(statistic)
+
+
+def _calibrated(norm: nn.Module) -> bool:
+    return bool(norm.get_buffer("drawn_batches") == norm.get_buffer("num_batches_tracked"))
 
 
 def generator_for(net: nn.Module, seed: int) -> torch.Generator:

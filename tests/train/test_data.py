@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from bayesbinn.train import data as data_module
-from bayesbinn.train.data import Split, batches, crop_flip, load_data, make_data, read_inputs
+from bayesbinn.train.data import CALIBRATION, Split, batches, crop_flip, load_data, make_data, read_inputs
 from bayesbinn.train.errors import UserError
 from tests.runs import blobs, blobs_file
 
@@ -389,3 +389,14 @@ def test_inputs_that_are_refused(tmp_path):
         refused("y.npy", match)
     Image.new("RGB", (8, 8)).save(tmp_path / "z.png")
     refused("z.png", "the network takes", shape=(64,))
+
+
+def test_calibration_sees_every_class_of_a_file_that_goes_through_them_in_turn():
+    count, classes = 4 * CALIBRATION, 10
+    x = np.arange(count, dtype=np.float32)[:, None]
+    y = np.arange(count) % classes
+    data = make_data("in turn", {"x_train": x, "y_train": y, "x_test": x[:20], "y_test": y[:20]})
+    seen = data.calibration()
+    shares = np.bincount(y[seen[:, 0].long().numpy()], minlength=classes) / CALIBRATION
+    assert len(seen) == CALIBRATION
+    assert np.abs(shares - 1 / classes).max() < 0.03

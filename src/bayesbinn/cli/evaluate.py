@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-import torch
-from torch import Tensor
 
 from ..train import load_run
 from ..train.data import Data, Split, load_data
@@ -17,8 +15,6 @@ from ..train.ood import ood_inputs
 from ..train.report import write_report
 from ..train.voters import Kind, make_voters
 from .tables import evaluation_lines
-
-CALIBRATION = 4096  # training inputs that batch norm sees again
 
 
 @click.command()
@@ -85,7 +81,7 @@ def evaluate(
     _check_fits(test, description)
     outside = {name: ood_inputs(name, test) for name in ood}
     chosen = make_voters(
-        [net for net, _, _ in loaded], samples, voters, seed, _calibration(own) if batch_norm == "own" else None
+        [net for net, _, _ in loaded], samples, voters, seed, own.calibration() if batch_norm == "own" else None
     )
     held_out = _held_out(own, runs[0]) if scale else None
     result = evaluate_voters(chosen, test.test, ood=outside, corruptions=corruptions, held_out=held_out)
@@ -107,13 +103,6 @@ def _check_fits(data: Data, description: dict[str, Any]) -> None:
         raise UserError(
             f"{data.name} holds class {classes - 1}, the network knows 0 to {known - 1}: give data of its classes"
         )
-
-
-def _calibration(data: Data) -> Tensor:
-    """Training inputs at random: every n-th would miss classes where a file goes through them in turn."""
-    x = data.train.x
-    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:CALIBRATION]
-    return x[chosen.to(x.device)]
 
 
 def _held_out(data: Data, run: Path) -> Split:

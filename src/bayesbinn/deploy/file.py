@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..nn import BinaryLayer, binary_layers
 from ..outputs import evaluating
-from ..posterior import draw, generator_for, has_posterior, sampled_weights
+from ..posterior import draw, drawn_statistics, generator_for, has_posterior, sampled_weights
 from ..runtime import container
 from ..runtime.program import LEVELS, MAX_SAMPLES, MIN_STEP, Program, check
 from .pack import pack_signs
@@ -101,7 +102,8 @@ def pack(
         input_shape = tuple(calibration.shape[1:])
     if type(net) in MODULES:
         net = nn.Sequential(net)  # a bare layer: tracing needs something that holds it
-    with evaluating(net):
+    # all networks of a file share batch norm: with samples, that of the draws
+    with evaluating(net), drawn_statistics(net) if num_samples else nullcontext():
         captured = capture(net, input_shape)
         networks = _networks(net, num_samples, seed)
         ranges = {} if calibration is None else _ranges(net, calibration, networks)

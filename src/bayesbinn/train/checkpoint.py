@@ -54,7 +54,7 @@ def save_checkpoint(run: Path, model: dict[str, Tensor], training: dict[str, Ten
         content = save({k: v.detach().clone().contiguous() for k, v in tensors.items()})
         sums[name] = zlib.crc32(content)
         _write(new / f"{name}.safetensors", content)
-    _write(new / "state.json", json.dumps({"format": FORMAT, "crc32": sums, **state}).encode())
+    _write(new / "state.json", json.dumps({**state, "format": FORMAT, "crc32": sums}).encode())
     if current.exists():
         current.rename(old)
     new.rename(current)

@@ -23,6 +23,7 @@ HUB_NAMES = {
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 SPLIT_SEED = 2020  # one split for every run, so that what was held out stays held out
+CALIBRATION = 4096  # training inputs that batch norm sees again
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Data:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the batch."""
         return tuple(self.train.x.shape[1:])
+
+    def calibration(self) -> Tensor:
+        """Training inputs at random, for batch norm: every n-th would miss classes where a file has them in turn."""
+        x = self.train.x
+        chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:CALIBRATION]
+        return channels_last(x[chosen.to(x.device)])
 
 
 def load_data(name: str, validation: float = 0.0) -> Data:

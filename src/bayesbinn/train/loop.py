@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from .. import shards
 from ..nn import binary_layers
 from ..optim import BayesBiNN
-from ..outputs import evaluating
-from ..posterior import PosteriorSummary, posterior_summary
+from ..outputs import batch_norm_statistics, evaluating
+from ..posterior import PosteriorSummary, has_posterior, posterior_summary
 from .checkpoint import (
     checkpoint_folder,
     damaged,
@@ -113,6 +113,7 @@ class Trainer:
         self.progress = Progress()
         self._place_sums()
         self.summary = self._summary()
+        self.calibration = data.calibration() if has_posterior(net) else None
         self.model = self.world.wrap(net)
         norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
         self.statistics = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
@@ -214,7 +215,9 @@ class Trainer:
         line: dict[str, Any] = {"epoch": p.epoch + 1, "loss": nll, "nll": nll}
         line["accuracy"] = float(p.correct) / (self.batches_per_epoch * c.batch_size)
         held_out = self.data.validation or self.data.test
-        line |= {f"{part}_{k}": v for k, v in mode_metrics(self.net, held_out, world=self.world).items()}
+        own = batch_norm_statistics(self.net, self.calibration) if self.calibration is not None else nullcontext()
+        with own:
+            line |= {f"{part}_{k}": v for k, v in mode_metrics(self.net, held_out, world=self.world).items()}
         rule = self.optimizers.get("binary")
         previous, self.summary = self.summary, self._summary(self.summary)
         if previous is not None and self.summary is not None:
@@ -369,6 +372,10 @@ def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
     Raises:
         UserError: naming the first tensor that does not fit.
     """
+    for name in model:
+        norm, dot, buffer = name.rpartition(".")
+        if dot and buffer in ("drawn_mean", "drawn_var", "drawn_batches") and norm in dict(net.named_modules()):
+            net.get_submodule(norm).register_buffer(buffer, model[name])
     own = net.state_dict()  # copying moves the tensors to the network's device
     for name in [*own, *model]:
         found, need = (tuple(s[name].shape) if name in s else "nothing" for s in (model, own))

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint import checkpoint_folder, damaged, load_checkpoint, write_text
+from ..outputs import calibrate_mode_
+from ..posterior import has_posterior
+from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint, write_text
 from .config import Config, make_config, read_toml, to_toml
 from .data import load_data, to_device
 from .distributed import World, connect
@@ -99,6 +101,10 @@ def _train(
         return {}
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
+    if has_posterior(net):
+        calibrate_mode_(net, data.calibration())
+        _, training, state = load_checkpoint(run)
+        save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
     write_report(run / "report.html", [run], net, config, data.test.x, result)
     del result["figures"]  # they are drawn
