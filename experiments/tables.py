@@ -88,18 +88,7 @@ def trials(results: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     for seeds in results["runs"].values():
         run = seeds["0"]
         settings, curve = run["settings"], run["curve"]
-        shared = (
-            "data",
-            "width",
-            "batch_size",
-            "dropout",
-            "validation",
-            "threads",
-            "seed",
-            "method",
-            "epochs",
-            "model",
-        )
+        shared = {*recipe["settings"], "method", "seed"}
         own = ", ".join(f"{k} {v:g}" for k, v in settings.items() if k not in shared) or "defaults"
         nll = curve["validation_nll"][-1]
         cells = [f"`{settings['method']}`", own, str(settings["epochs"]), percent(curve["validation_accuracy"][-1])]
