@@ -71,7 +71,7 @@ class Study:
         del result["figures"]
         trained = [json.loads((self.work / run / "evaluation.json").read_text(encoding="utf-8")) for run in runs]
         result["train_seconds"] = sum(t["train_seconds"] for t in trained)
-        result["environment"]["training"] = [t["environment"]["command"] for t in trained]
+        result["environment"]["training"] = [without_folder(t["environment"]["command"]) for t in trained]
         stored[str(seed)] = result
         self.results["commit"] = _commit()
         self.output.write_text(json.dumps(self.results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -114,6 +114,11 @@ def study(s: Study, seeds: list[int]) -> None:
         if s.train(run, {**SMALL, "method": "bayesbinn", "kl_weight": weight, "seed": 0}):
             options = ["--ood", "fashion-mnist", "--batch-norm", "own", "--scale"]
             s.evaluate("frontier", f"{weight:g}", [run], *options)
+
+
+def without_folder(command: str) -> str:
+    """The command line of a training with RUN for the folder that it had here."""
+    return command.partition(" --output ")[0] + " --output RUN"
 
 
 def _commit() -> str | None:

@@ -1,6 +1,7 @@
 """The file: the same bytes for the same network, as small as promised, and refused when anything is wrong with it."""
 
 import base64
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from torch import nn
 
 import bayesbinn as bb
+from bayesbinn.outputs import calibrate_mode_
 from bayesbinn.runtime import FormatError, load
 from bayesbinn.runtime.container import read, write
 from tests.deploy.nets import Sign, mlp, resnet
@@ -170,3 +172,20 @@ def test_random_damage_never_crashes() -> None:
         if bytes(damaged) != raw:
             with pytest.raises(FormatError):
                 load(bytes(damaged))
+
+
+@pytest.mark.parametrize("num_samples", [0, 2])
+def test_a_calibrated_mode_is_packed_with_its_own_statistics_and_samples_with_theirs(num_samples: int) -> None:
+    """The same bytes as of a network that knows only one kind of statistics, activation ranges included."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    bb.binarize_(net, init="weights").eval()
+    x = 3 * torch.randn(64, 6) + 1  # far from the initial statistics, which are those of the draws here
+    plain = copy.deepcopy(net)
+    calibrate_mode_(net, x)
+    if not num_samples:
+        plain[1].running_mean.copy_(net[1].running_mean)
+        plain[1].running_var.copy_(net[1].running_var)
+    packed = [bb.deploy.pack(n, calibration=x, num_samples=num_samples) for n in (net, plain)]
+    assert packed[0] == packed[1]
+    assert not torch.equal(net[1].running_mean, net[1].drawn_mean)

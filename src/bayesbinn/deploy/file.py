@@ -158,8 +158,10 @@ def _ranges(
     device = next(net.parameters()).device
     hooks = [layer.register_forward_pre_hook(look) for layer in layers.values()]
     try:
-        for network in networks:
-            with sampled_weights(net, weights={name: network[id(layer)] for name, layer in layers.items()}):
+        for index, network in enumerate(networks):
+            weights = {name: network[id(layer)] for name, layer in layers.items()}
+            # the mode is what the network computes by itself: fixed as a draw, it would get the draws' batch norm
+            with sampled_weights(net, weights=weights) if index else nullcontext():
                 for start in range(0, len(calibration), batch_size):
                     net(calibration[start : start + batch_size].to(device))
     finally:

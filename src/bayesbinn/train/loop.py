@@ -375,7 +375,8 @@ def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
     for name in model:
         norm, dot, buffer = name.rpartition(".")
         if dot and buffer in ("drawn_mean", "drawn_var", "drawn_batches") and norm in dict(net.named_modules()):
-            net.get_submodule(norm).register_buffer(buffer, model[name])
+            statistics = net.get_submodule(norm)
+            statistics.register_buffer(buffer, model[name].to(statistics.get_buffer("running_mean").device))
     own = net.state_dict()  # copying moves the tensors to the network's device
     for name in [*own, *model]:
         found, need = (tuple(s[name].shape) if name in s else "nothing" for s in (model, own))
