@@ -400,3 +400,16 @@ def test_calibration_sees_every_class_of_a_file_that_goes_through_them_in_turn()
     shares = np.bincount(y[seen[:, 0].long().numpy()], minlength=classes) / CALIBRATION
     assert len(seen) == CALIBRATION
     assert np.abs(shares - 1 / classes).max() < 0.03
+
+
+def test_calibration_is_changed_as_in_training_and_leaves_the_generator_alone():
+    images = np.full((50, 8, 8, 3), 200, np.uint8)
+    arrays = {"x_train": images, "y_train": np.arange(50) % 2, "x_test": images, "y_test": np.arange(50) % 2}
+    data = make_data("bright", arrays)
+    before = torch.get_rng_state()
+    cut = data.calibration("crop-flip")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert bool((data.calibration() == 200).all())
+    assert cut.shape == (50, 3, 8, 8)
+    assert 0.2 < float((cut == 0).float().mean()) < 0.8  # shifts of up to 4 of 8 pixels bring zeros in
+    assert torch.equal(cut, data.calibration("crop-flip"))

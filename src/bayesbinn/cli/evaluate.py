@@ -80,9 +80,8 @@ def evaluate(
     test = own if data in (None, config.data) else load_data(str(data))
     _check_fits(test, description)
     outside = {name: ood_inputs(name, test) for name in ood}
-    chosen = make_voters(
-        [net for net, _, _ in loaded], samples, voters, seed, own.calibration() if batch_norm == "own" else None
-    )
+    calibration = own.calibration(config.augment) if batch_norm == "own" else None
+    chosen = make_voters([net for net, _, _ in loaded], samples, voters, seed, calibration)
     held_out = _held_out(own, runs[0]) if scale else None
     result = evaluate_voters(chosen, test.test, ood=outside, corruptions=corruptions, held_out=held_out)
     result["environment"] = environment()

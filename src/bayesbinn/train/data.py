@@ -60,11 +60,19 @@ class Data:
         """Shape of one input, without the batch."""
         return tuple(self.train.x.shape[1:])
 
-    def calibration(self) -> Tensor:
-        """Training inputs at random, for batch norm: every n-th would miss classes where a file has them in turn."""
+    def calibration(self, augment: str = "none") -> Tensor:
+        """Training inputs at random, for batch norm, changed as in training (`Config.augment`).
+
+        Every n-th would miss classes where a file has them in turn.  The statistics of unchanged images are not those
+        that the weights were learned under, and cost the mode accuracy.
+        """
         x = self.train.x
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:CALIBRATION]
-        return channels_last(x[chosen.to(x.device)])
+        inputs = x[chosen.to(x.device)].cpu()
+        with torch.random.fork_rng(devices=[]):  # on the CPU: one generator to put back
+            torch.manual_seed(0)
+            inputs = AUGMENTATIONS[augment](inputs)
+        return channels_last(inputs.to(x.device))
 
 
 def load_data(name: str, validation: float = 0.0) -> Data:
@@ -177,6 +185,10 @@ def crop_flip(x: Tensor, padding: int = 4) -> Tensor:
     # indexing the channels-last view keeps each pixel's channels together
     cut = padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]
     return cut.permute(0, 3, 1, 2)
+
+
+# what `Config.augment` can name; each takes and gives a batch of inputs
+AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "crop-flip": crop_flip}
 
 
 def read_inputs(path: Path, input_shape: tuple[int, ...]) -> Tensor:

@@ -31,7 +31,7 @@ from .checkpoint import (
     write_text,
 )
 from .config import Config
-from .data import Data, Split, batches, channels_last, crop_flip
+from .data import AUGMENTATIONS, Data, Split, batches, channels_last
 from .distributed import World
 from .errors import UserError
 from .methods import METHODS, anneal_, annealed
@@ -113,7 +113,7 @@ class Trainer:
         self.progress = Progress()
         self._place_sums()
         self.summary = self._summary()
-        self.calibration = data.calibration() if has_posterior(net) else None
+        self.calibration = data.calibration(config.augment) if has_posterior(net) else None
         self.model = self.world.wrap(net)
         norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
         self.statistics = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
@@ -142,7 +142,7 @@ class Trainer:
         started = time.perf_counter() - p.seconds
         self.net.train()
         for x, y in batches(self.data.train, c.batch_size, c.seed, p.epoch, p.batch, self.world.part):
-            self._step(crop_flip(x) if c.augment == "crop-flip" else x, y)
+            self._step(AUGMENTATIONS[c.augment](x), y)
             p.batch += 1
             p.seconds = time.perf_counter() - started
             done = p.epoch * self.batches_per_epoch + p.batch

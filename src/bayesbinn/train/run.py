@@ -102,7 +102,7 @@ def _train(
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
     if has_posterior(net):
-        calibrate_mode_(net, data.calibration())
+        calibrate_mode_(net, data.calibration(config.augment))
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
