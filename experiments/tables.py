@@ -62,6 +62,67 @@ def table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def verdict(results: dict[str, Any]) -> list[str]:
+    """Where `bayesbinn` stands: its mode's accuracy and its mean's NLL against the best binary rival, and the gap to
+    the float network."""
+    runs = results["runs"]
+    if "bayesbinn" not in runs or len(runs) == 1:
+        return []
+
+    def average(run: str, which: str, name: str) -> float:
+        return statistics.fmean(float(r["evaluation"][which][name]) for r in runs[run].values())
+
+    def best_nll(run: str) -> float:  # a rival may choose between its one network and its mean
+        has_mean = all(r["evaluation"]["mean"] for r in runs[run].values())
+        return min(average(run, which, "nll") for which in ("mode", "mean")[: 1 + has_mean])
+
+    def method(run: str) -> str:
+        return str(next(iter(runs[run].values()))["settings"]["method"])
+
+    rivals = [run for run in runs if method(run) not in ("bayesbinn", "float")]
+    accuracy, nll = average("bayesbinn", "mode", "accuracy"), average("bayesbinn", "mean", "nll")
+    best = max(rivals, key=lambda run: average(run, "mode", "accuracy"))
+    surest = min(rivals, key=best_nll)
+    ahead = 100 * (accuracy - average(best, "mode", "accuracy"))
+    words = [
+        f"Mode of `bayesbinn` against the best binary rival, `{best}`: {ahead:+.2f} points",
+        f"NLL of its mean against the lowest of a binary rival, of `{surest}`: {nll - best_nll(surest):+.4f} nats",
+    ]
+    if "bayesbinn-2020" in rivals and best != "bayesbinn-2020":
+        ahead = 100 * (accuracy - average("bayesbinn-2020", "mode", "accuracy"))
+        words.insert(1, f"against `bayesbinn-2020`: {ahead:+.2f} points")
+    if "float" in runs:
+        words.append(
+            f"gap of the mode to `float`: {100 * (average('float', 'mode', 'accuracy') - accuracy):.2f} points"
+        )
+    return ["", "; ".join(words) + "."]
+
+
+def learning_curve(results: dict[str, Any]) -> list[str]:
+    """Test accuracy of the mode after some epochs, beside the curve in published.toml, if that has one."""
+    item = results["name"].rsplit("-", 1)[0]
+    curves = tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8"))["curves"]
+    if item not in curves:
+        return []
+    curve = curves[item]
+    source = curve.pop("source")
+    rows = [[source, *(f"{value:g}" for value in curve.values())]]
+    for name, seeds in results["runs"].items():
+        lines = [run["curve"]["test_accuracy"] for run in seeds.values()]
+        cells = [[line[int(e) - 1] for line in lines if len(line) >= int(e)] for e in curve]
+        rows.append(
+            [f"`{name}`, {len(lines)} seed(s)", *(spread(values, percent) if values else "–" for values in cells)]
+        )
+    return [
+        "",
+        "Test accuracy of the mode in % after so many epochs; learning rates fall over each run's own length:",
+        "",
+        "| epoch | " + " | ".join(curve) + " |",
+        "|---" * (len(curve) + 1) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
 def details(results: dict[str, Any]) -> list[str]:
     """Seeds, machine and commands of a recipe's results."""
     runs = results["runs"]
@@ -157,7 +218,18 @@ def reproduction() -> str:
         if results["name"].startswith("tuning-"):  # docs/design/recipe-study.md
             continue
         item = results["name"].rsplit("-", 1)[0]
-        body = figure(results) if "figure" in results else [*table(results), "", *details(results), *published(item)]
+        body = (
+            figure(results)
+            if "figure" in results
+            else [
+                *table(results),
+                *verdict(results),
+                *learning_curve(results),
+                "",
+                *details(results),
+                *published(item),
+            ]
+        )
         lines += ["", f"## {results['title']}", "", *body]
     return "\n".join([*lines, *not_run()]) + "\n"
 

@@ -21,6 +21,7 @@ def reproduce(
     work: Path,
     jobs: int = 1,
     say: Callable[[str], None] = print,
+    progress: Callable[[str, int, int], None] = lambda label, done, epochs: None,
 ) -> Path:
     """Run what RESULTS/NAME.json lacks, and store each result in it as soon as it is there.
 
@@ -32,7 +33,8 @@ def reproduce(
         results: folder of the results.
         work: folder of the run folders.
         jobs: runs at a time; the CPU cores are divided among them.
-        say: receives lines about the progress.
+        say: receives lines about what starts and ends.
+        progress: called with a run's label, its epochs done and its number of epochs, after each of them.
 
     Returns:
         The results' file.
@@ -59,6 +61,7 @@ def reproduce(
     done = len(recipe.runs) * len(recipe.seeds) - len(todo)
     say(f"{recipe.title}: {len(todo)} runs to do, {done} stored in {path}")
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    epochs: dict[tuple[str, int], int] = {}
     failed = []
     try:
         while todo or running:
@@ -68,20 +71,26 @@ def reproduce(
                 say(f"{run}, seed {seed}: training in {_folder(recipe, run, seed, work)}")
             time.sleep(0.2)
             for (run, seed), process in list(running.items()):
-                if process.poll() is None:
+                label, ended = f"{run}, seed {seed}", process.poll() is not None
+                lines = _epochs_done(_folder(recipe, run, seed, work))
+                if lines != epochs.get((run, seed), 0):
+                    epochs[run, seed] = lines
+                    progress(label, lines, make_config(recipe.run_settings(run, seed)).epochs)
+                if not ended:
                     continue
                 del running[run, seed]
-                if process.returncode:
-                    failed.append(f"{run}, seed {seed}")
-                    say(f"{run}, seed {seed}: failed, see {_folder(recipe, run, seed, work)}.log")
+                if process.returncode or not (_folder(recipe, run, seed, work) / "evaluation.json").exists():
+                    failed.append(label)
+                    say(f"{label}: failed, see {_folder(recipe, run, seed, work)}.log")
                     continue
                 result = _collect(recipe, run, seed, work)
                 stored.setdefault(run, {})[str(seed)] = result
                 write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-                say(f"{run}, seed {seed}: mode {result['evaluation']['mode']['accuracy']:.2%}")
+                say(f"{label}: mode {result['evaluation']['mode']['accuracy']:.2%}")
     finally:
         for process in running.values():  # interrupted: each saves a checkpoint and stops
             process.terminate()
+        for process in running.values():
             process.wait()
     if failed:
         raise UserError(f"{len(failed)} runs failed ({'; '.join(failed)}): mend the cause and call reproduce again")
@@ -103,7 +112,15 @@ def _start(recipe: Recipe, run: str, seed: int, work: Path, threads: int) -> "su
     write_text(file, text)
     command = [sys.executable, "-m", "bayesbinn", "train", "--config", str(file), "--output", str(folder), "--resume"]
     with folder.with_name(f"{folder.name}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        # a session of its own, which Ctrl-C does not reach: it is told once, by `reproduce`, and saves
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def _epochs_done(folder: Path) -> int:
+    try:
+        return (folder / "metrics.jsonl").read_text(encoding="utf-8").count("\n")
+    except FileNotFoundError:
+        return 0
 
 
 def _collect(recipe: Recipe, run: str, seed: int, work: Path) -> dict[str, Any]:

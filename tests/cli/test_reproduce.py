@@ -1,0 +1,135 @@
+"""`bayesbinn reproduce`: real training processes, interrupted, resumed, failing; results stored once."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+RECIPE = """
+title = "two runs"
+seeds = [0]
+[settings]
+data = "digits"
+width = 16
+depth = 1
+samples = 2
+epochs = {epochs}
+[runs.bayesbinn]
+[runs.ste]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A folder `experiments` with digits/smoke.toml in the working directory, and a way to rewrite it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments" / "digits").mkdir(parents=True)
+
+    def write(epochs=2, more=""):
+        text = RECIPE.format(epochs=epochs) + more
+        (tmp_path / "experiments" / "digits" / "smoke.toml").write_text(text, encoding="utf-8")
+
+    write()
+    return write
+
+
+def stored(folder):
+    return json.loads((folder / "experiments" / "results" / "digits-smoke.json").read_text(encoding="utf-8"))["runs"]
+
+
+def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
+    first = cli("reproduce", "digits")
+    assert first.exit_code == 0, first.output
+    assert "two runs: 2 runs to do, 0 stored" in first.stdout
+    assert "bayesbinn, seed 0: epoch 2/2" in first.stdout
+    assert "ste, seed 0: mode" in first.stdout
+    runs = stored(tmp_path)
+    result = runs["bayesbinn"]["0"]
+    assert set(result) == {"settings", "evaluation", "curve", "environment"}
+    assert len(result["curve"]["test_accuracy"]) == 2
+    assert result["evaluation"]["mean"]["nll"] > 0
+    assert runs["ste"]["0"]["evaluation"]["mean"] is None
+    words = "bayesbinn train digits --width 16 --depth 1 --samples 2 --epochs 2 --method ste --seed 0 --output RUN"
+    assert runs["ste"]["0"]["environment"]["command"] == words
+
+    second = cli("reproduce", "digits")
+    assert second.exit_code == 0
+    assert "0 runs to do, 2 stored" in second.stdout
+    assert stored(tmp_path) == runs
+
+    recipe(more="clip = 0.5\n")  # of the last run only
+    third = cli("reproduce", "digits", "--work", "elsewhere")
+    assert "1 runs to do, 1 stored" in third.stdout
+    assert stored(tmp_path)["ste"]["0"]["settings"]["clip"] == 0.5
+    assert stored(tmp_path)["bayesbinn"] == runs["bayesbinn"]
+
+
+def test_a_run_with_other_settings_is_not_overwritten(cli, recipe):
+    assert cli("reproduce", "digits").exit_code == 0
+    recipe(epochs=3)
+    done = cli("reproduce", "digits")
+    assert done.exit_code == 2
+    assert "was started with other settings: move it away, or set the recipe back" in done.stderr
+
+
+def test_a_failing_run_leaves_the_others(cli, recipe, tmp_path):
+    recipe(more='[runs.lost]\nmethod = "ste"\ndata = "npz:nowhere.npz"\n')
+    done = cli("reproduce", "digits")
+    assert done.exit_code == 2
+    assert "lost, seed 0: failed, see" in done.stdout
+    assert "1 runs failed (lost, seed 0): mend the cause and call reproduce again" in done.stderr
+    assert set(stored(tmp_path)) == {"bayesbinn", "ste"}
+    log = (tmp_path / "runs" / "reproduce" / "digits-smoke" / "lost-0.log").read_text()
+    assert "no file at nowhere.npz" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_saves_and_goes_on(cli, recipe, tmp_path, environment, number):
+    recipe(epochs=60)
+    command = [sys.executable, "-m", "bayesbinn", "reproduce", "digits"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "runs" / "reproduce" / "digits-smoke" / "bayesbinn-0" / "metrics.jsonl"
+    try:
+        while not log.exists() or log.read_text().count("\n") < 3:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130
+    assert "mode" not in out
+    assert "stopped, with everything saved in runs/reproduce: the same command goes on from there" in err
+    left = json.loads((log.parent / "checkpoint" / "state.json").read_text())["progress"]
+    assert left["epoch"] >= 3
+    text = log.with_name("config.toml").read_text()
+    assert "epochs = 60" in text
+
+    # no process of ours is left behind to write into the folder
+    before = log.read_text()
+    time.sleep(0.5)
+    assert log.read_text() == before
+    assert cli("reproduce", "digits").exit_code == 0
+    assert len(stored(tmp_path)["bayesbinn"]["0"]["curve"]["test_accuracy"]) == 60
+    assert log.parent.with_name("bayesbinn-0.log").read_text().count("epoch 1/60") == 1
+
+
+def test_bad_calls_train_nothing(cli, recipe, tmp_path):
+    for words, message in (
+        (["digit"], "unknown item 'digit': did you mean 'digits'?"),
+        (["digits", "--budget", "smoky"], "unknown budget of digits 'smoky': did you mean 'smoke'?"),
+        (["digits", "--jobs", "0"], "--jobs must be at least 1, got 0"),
+    ):
+        done = cli("reproduce", *words)
+        assert done.exit_code == 2
+        assert message in done.stderr
+    recipe(more="lrr = 0.1\n")
+    done = cli("reproduce", "digits")
+    assert done.exit_code == 2
+    assert "unknown setting 'lrr': did you mean 'lr'?" in done.stderr
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "experiments" / "results").exists()
