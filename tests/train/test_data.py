@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bayesbinn.train import data as data_module
+from bayesbinn.train import readers
 from bayesbinn.train.data import CALIBRATION, Split, batches, crop_flip, load_data, make_data, read_inputs
 from bayesbinn.train.errors import UserError
 from tests.runs import blobs, blobs_file
@@ -180,7 +180,7 @@ def test_images_without_pillow(folder, monkeypatch):
 
 def test_named_sets_come_from_the_data_folder(tmp_path, monkeypatch):
     blobs_file(tmp_path / "mnist.npz", shape=(28, 28), classes=10)
-    monkeypatch.setenv(data_module.DATA_FOLDER, str(tmp_path))
+    monkeypatch.setenv(readers.DATA_FOLDER, str(tmp_path))
     assert load_data("mnist").input_shape == (1, 28, 28)
 
 
@@ -194,12 +194,12 @@ def test_hub_without_datasets(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"hf:some/set needs Hugging Face datasets: pip install 'bayesbinn\[data\]'"):
         load_data("hf:some/set")
-    monkeypatch.delenv(data_module.DATA_FOLDER, raising=False)
+    monkeypatch.delenv(readers.DATA_FOLDER, raising=False)
     with pytest.raises(
         UserError, match=r"no data set cifar10: set BAYESBINN_DATA to a folder with cifar10\.npz \(it is"
     ):
         load_data("cifar10")
-    monkeypatch.setenv(data_module.DATA_FOLDER, str(tmp_path))
+    monkeypatch.setenv(readers.DATA_FOLDER, str(tmp_path))
     with pytest.raises(UserError, match=r"there is no .*cifar10\.npz; from the hub: hf:uoft-cs/cifar10 needs"):
         load_data("cifar10")
 
@@ -309,7 +309,7 @@ def damaged_files(path):
     yield "text", b"x_train,y_train\n1,2\n"
     yield "half", good[:middle]
     yield "a changed byte", good[:middle] + bytes([good[middle] ^ 0xFF]) + good[middle + 1 :]
-    np.savez(path, **{name: np.array([{"a": 1}], dtype=object) for name in data_module.ARRAYS})
+    np.savez(path, **{name: np.array([{"a": 1}], dtype=object) for name in readers.ARRAYS})
     yield "objects", path.read_bytes()
 
 

@@ -21,7 +21,8 @@ from ..predict import predict
 from .checkpoint import flatten_optimizer, load_checkpoint, save_checkpoint, unflatten_optimizer
 from .continual_config import ContinualConfig
 from .errors import UserError
-from .loop import StoppedError, load_state, rate_factor
+from .loop import StoppedError, rate_factor
+from .restore import load_state
 from .run import find_device
 from .tasks import fingerprint
 

@@ -35,6 +35,7 @@ from .data import AUGMENTATIONS, Data, Split, batches, channels_last
 from .distributed import World
 from .errors import UserError
 from .methods import METHODS, anneal_, annealed
+from .restore import check_description, load_state, random_states, set_random_states, split_state, whole
 
 CHECK_STEPS = 16  # between two looks at the loss on an accelerator: each waits for all that has been asked of it
 
@@ -262,14 +263,14 @@ class Trainer:
         """
         self._check_loss()
         p, model = self.progress, self.net.state_dict()
-        training: dict[str, Tensor] = self._random_states()
+        training: dict[str, Tensor] = random_states(self.device, self.world)
         optimizers = {}
         for name, optimizer in self.optimizers.items():
             tensors, optimizers[name] = flatten_optimizer(name, optimizer)
             training |= tensors
         if self.summary is not None:  # the signs at the start of the epoch, for its flip rate
             training |= {f"signs.{name}": signs for name, signs in self.summary.signs.items()}
-        model, training = self._whole(model), self._whole(training)
+        model, training = whole(model, self.world), whole(training, self.world)
         training |= {"sums.nll": p.nll_sum, "sums.correct": p.correct}
         state = {
             "progress": {"epoch": p.epoch, "batch": p.batch, "seconds": p.seconds, "log": p.log},
@@ -282,23 +283,6 @@ class Trainer:
                     if not bool(tensor.isfinite().all()):
                         raise self._diverged(f"{name} became NaN or infinite")
                 save_checkpoint(self.run, model, training, state)
-
-    def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """On rank 0 the tensors with the parts of all ranks, one after the other, to bound the others' memory."""
-        # in one order on all ranks: a loaded optimizer's state is in that of the file's reader, which is random
-        gathered = ((name, shards.whole(tensors[name])) for name in sorted(tensors))
-        return {name: tensor.cpu() if self.world.size > 1 else tensor for name, tensor in gathered if self.world.main}
-
-    def _random_states(self) -> dict[str, Tensor]:
-        """The generators' states: random.cpu, and random.cpu.1, ... of the ranks beyond 0; the same of cuda."""
-        own = {"random.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            own["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return {
-            f"{name}.{rank}" if rank else name: state
-            for name, tensor in own.items()
-            for rank, state in enumerate(self.world.gather(tensor))
-        }
 
     def load(self) -> None:
         """Continue from the run's checkpoint, made on any number of ranks: bit for bit if it is the same number.
@@ -320,7 +304,7 @@ class Trainer:
         load_state(self.net, model, self.run)
         for name, optimizer in self.optimizers.items():
             packed = unflatten_optimizer(name, training, state["optimizers"][name])
-            optimizer.load_state_dict(_split_state(optimizer, packed))
+            optimizer.load_state_dict(split_state(optimizer, packed))
         saved = state["progress"]
         sums = {"nll_sum": training["sums.nll"], "correct": training["sums.correct"]}
         self.progress = Progress(saved["epoch"], saved["batch"], saved["seconds"], saved["log"], **sums)
@@ -331,61 +315,8 @@ class Trainer:
                 for name, now in self.summary.signs.items()
             }
             self.summary = PosteriorSummary(self.summary.layers, self.summary.total, signs)
-        size, rank = self.world.size, self.world.rank
-        if size != sum(name.startswith("random.cpu") for name in training):
-            self.world.seed(self.config.seed, size, self.progress.epoch, self.progress.batch)
-            return
-        suffix = f".{rank}" if rank else ""
-        torch.set_rng_state(training[f"random.cpu{suffix}"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(training[f"random.cuda{suffix}"], self.device)
-
-
-def _split_state(optimizer: Optimizer, packed: dict[str, Any]) -> dict[str, Any]:
-    """A state_dict of whole tensors, those in the shape of a split parameter split like it."""
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, entry in packed["state"].items():
-        like = params[index]
-        for key, value in entry.items():
-            if isinstance(value, Tensor) and value.shape == like.shape:
-                entry[key] = shards.split(value, like)
-    return packed
-
-
-def check_description(found: dict[str, Any], need: dict[str, Any], run: Path) -> None:
-    """Refuse a checkpoint whose description differs from what is needed.
-
-    Raises:
-        UserError: naming the first thing that differs.
-    """
-    for name, value in need.items():
-        if found[name] != value:
-            raise UserError(
-                f"checkpoint of {run} is of another run: {name} is {found[name]!r} there, {value!r} here; "
-                "use the data and settings that it was made with"
-            )
-
-
-def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
-    """Load a state_dict, or say in one sentence that it is another network's.
-
-    Raises:
-        UserError: naming the first tensor that does not fit.
-    """
-    for name in model:
-        norm, dot, buffer = name.rpartition(".")
-        if dot and buffer in ("drawn_mean", "drawn_var", "drawn_batches") and norm in dict(net.named_modules()):
-            statistics = net.get_submodule(norm)
-            statistics.register_buffer(buffer, model[name].to(statistics.get_buffer("running_mean").device))
-    own = net.state_dict()  # copying moves the tensors to the network's device
-    for name in [*own, *model]:
-        found, need = (tuple(s[name].shape) if name in s else "nothing" for s in (model, own))
-        if found != need:
-            raise UserError(
-                f"checkpoint of {run} is of another network: {name} is {found} there, {need} here; "
-                "use the settings that it was made with"
-            )
-    net.load_state_dict({name: shards.split(tensor, own[name]) for name, tensor in model.items()})
+        if not set_random_states(training, self.device, self.world):
+            self.world.seed(self.config.seed, self.world.size, self.progress.epoch, self.progress.batch)
 
 
 def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:

@@ -18,10 +18,11 @@ from .distributed import World, connect
 from .environment import environment
 from .errors import UserError
 from .evaluation import evaluate_voters
-from .loop import Callbacks, Trainer, check_description, load_state
+from .loop import Callbacks, Trainer
 from .methods import check_method, make_binary_, make_optimizers, resolve
 from .models import build_model
 from .report import write_report
+from .restore import check_description, load_state
 from .voters import make_voters
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rotated, split
 from .continual_config import ContinualConfig
-from .data import _npz, load_data, make_data
+from .data import load_data, make_data
 from .errors import UserError, unknown
+from .readers import read_npz
 
 KINDS = ("permuted", "rotated", "split")
 
@@ -79,7 +80,7 @@ def _from_folder(folder: Path, num_tasks: int) -> Stream:
         raise UserError(f"{folder} holds {len(files)} tasks (.npz or .csv files), not {num_tasks}: lower tasks")
     tasks = []
     for file in files[:num_tasks]:
-        arrays = _npz(str(file)) if file.suffix.lower() == ".npz" else read_csv(file)
+        arrays = read_npz(str(file)) if file.suffix.lower() == ".npz" else read_csv(file)
         parts = []
         for part in ("train", "test"):
             x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
