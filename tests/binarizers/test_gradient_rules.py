@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesbinn import bernoulli
-from bayesbinn.binarizers import Concrete, Reference2020, SignSTE, StraightThroughSample
+from bayesbinn.binarizers import Concrete, MeanWeight, Reference2020, SignSTE, StraightThroughSample
 
 GRID = torch.linspace(-9, 9, 37)
 
@@ -22,6 +22,15 @@ def test_straight_through_passes_the_gradient_of_the_weight():
     natural, upstream = GRID.clone().requires_grad_(), torch.randn(len(GRID))
     weight = StraightThroughSample().binarize(natural)
     assert set(weight.tolist()) == {-1.0, 1.0}
+    weight.backward(upstream)
+    assert torch.equal(natural.grad, upstream)
+
+
+def test_the_mean_weight_is_the_mean_and_passes_its_gradient():
+    natural, upstream = GRID.clone().requires_grad_(), torch.randn(len(GRID))
+    weight = MeanWeight().binarize(natural)
+    draws = torch.stack([bernoulli.sample(GRID) for _ in range(4000)])
+    assert float((draws.mean(0) - weight.detach()).abs().max()) < 5 / 4000**0.5
     weight.backward(upstream)
     assert torch.equal(natural.grad, upstream)
 

@@ -13,6 +13,7 @@ from bayesbinn.binarizers import (
     Binarizer,
     Concrete,
     LocalReparam,
+    MeanWeight,
     Reference2020,
     ReinMax,
     SignSTE,
@@ -48,6 +49,7 @@ PAIRS = [
     Pair("concrete", lambda: Concrete(1.0), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, momentum=0.9)),
     Pair("bayesbinn-2020", lambda: Reference2020(0.5), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair("local-reparam", LocalReparam, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
+    Pair("mean-weight", MeanWeight, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair("reinmax", ReinMax, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair(
         "bayesbinn-metaplastic",

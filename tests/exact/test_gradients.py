@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bayesbinn import bernoulli
-from bayesbinn.binarizers import Concrete, StraightThroughSample
+from bayesbinn.binarizers import Concrete, MeanWeight, StraightThroughSample
 from tests.exact.tiny import Tiny
 
 NUM_DRAWS = 3000
@@ -68,6 +68,23 @@ def test_straight_through_is_exact_for_a_linear_loss():
     mean, error = mean_and_error(tiny, lambda out: signed_output(tiny, out), num_draws=10)
     torch.testing.assert_close(mean, exact)
     assert error.max() < 1e-12
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.7, 2.0])
+def test_the_mean_weight_is_exact_for_a_multilinear_loss(spread):
+    """With independent weights E[ℓ(w)] = ℓ(E[w]) then: the delta method leaves nothing out, and has no variance."""
+    tiny = Tiny(Chain(), spread, MeanWeight())
+    exact = tiny.exact_gradient(signed_output(tiny, tiny.outputs()))
+    mean, error = mean_and_error(tiny, lambda out: signed_output(tiny, out), num_draws=3)
+    torch.testing.assert_close(mean, exact)
+    assert error.max() < 1e-12
+
+
+def test_the_mean_weight_is_biased_for_the_logistic_loss():
+    tiny = Tiny(Chain(), 0.3, MeanWeight())
+    exact = tiny.exact_gradient(F.softplus(-(2 * tiny.y - 1) * tiny.outputs()).mean((-2, -1)))
+    mean, _ = mean_and_error(tiny, lambda out: F.softplus(-(2 * tiny.y - 1) * out).mean(), num_draws=2)
+    assert (mean - exact).norm() > 0.01 * exact.norm()
 
 
 def test_straight_through_is_biased_when_the_loss_bends_along_a_weight():

@@ -33,6 +33,40 @@ def run(optimizer, params, steps, first=0):
         optimizer.step()
 
 
+@given(factor=st.floats(1e-3, 1e3), kl_weight=st.floats(1e-3, 1), prior=st.floats(-3, 3))
+def test_temper_keeps_the_rule_at_rest(factor, kl_weight, prior):
+    """Where the gradient in μ balances the KL term it does so at any temperature."""
+    (natural, *_) = params = parameters(torch.float64)
+    grad = torch.randn_like(natural)
+    natural.data = prior - 10 * grad / kl_weight
+    optimizer = BayesBiNN(params, lr=0.1 / kl_weight, num_data=10, kl_weight=kl_weight, prior=prior)
+    optimizer.temper_(factor)
+    (group,) = optimizer.param_groups
+    assert group["lr"] * group["kl_weight"] == pytest.approx(0.1)
+    torch.testing.assert_close(natural.detach(), prior - 10 * grad / (kl_weight * factor), rtol=1e-9, atol=1e-9)
+    before = natural.detach().clone()
+    natural.grad = grad
+    optimizer.step()
+    torch.testing.assert_close(natural.detach(), before, rtol=1e-9, atol=1e-9)
+
+
+def test_temper_is_about_the_prior_of_each_parameter():
+    params = parameters()
+    optimizer = BayesBiNN(params, lr=0.1, num_data=10)
+    optimizer.set_prior_to_posterior(strength=0.5)
+    before = [p.detach().clone() for p in params]
+    optimizer.temper_(0.25)
+    for p, old in zip(params, before, strict=True):
+        torch.testing.assert_close(p.detach(), 0.5 * old + 4 * 0.5 * old)
+        assert torch.equal(p >= 0, old >= 0)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.inf, math.nan])
+def test_a_bad_factor_is_refused(factor):
+    with pytest.raises(ValueError, match="factor must be a finite number above 0, got"):
+        BayesBiNN(parameters(), lr=0.1, num_data=1).temper_(factor)
+
+
 @given(
     lr=st.floats(0, 0.9),
     num_data=st.integers(1, 10**6),

@@ -38,6 +38,8 @@ VARIANTS = [
     *({"method": method} for method in METHODS),
     {"momentum": 0.9, "train_samples": 2, "augment": "crop-flip", "warmup": 1.5, "validation": 0.02},
     {"method": "concrete", "temperature_end": 0.1, "kl_weight": 0.1, "kl_weight_end": 0.01},
+    {"cooling": 50.0, "kl_share": "layers", "estimator": "mean", "depth": 2},
+    {"cooling": 5.0, "momentum": 0.9},
     {"method": "ste", "schedule": "constant", "checkpoint_steps": 1, "real_ends": True, "depth": 2},
     {"model": "resnet18", "width_multiplier": 0.04, "augment": "crop-flip"},
     {"model": "vgg-small", "width_multiplier": 0.02, "method": "float"},
@@ -58,6 +60,21 @@ def test_stopped_after_every_step_and_resumed_is_as_if_nothing_had_happened(tmp_
     train(settings, tmp_path / "parts", resume=True)
     assert final_state(tmp_path / "parts") == final_state(tmp_path / "whole")
     assert (tmp_path / "parts" / "config.toml").read_text() == (tmp_path / "whole" / "config.toml").read_text()
+
+
+def test_a_cooled_posterior_ends_at_its_kl_weight(tmp_path, data):
+    """Cooled, with the data switched off by lr 0, λ grows by just the cooling, and the mode stays."""
+    settings = {**TINY, "data": data, "epochs": EPOCHS, "magnitude": 0.1}
+    for name, more in (("constant", {}), ("cooled", {"cooling": 20.0})):
+        train({**settings, "lr": 0.0, "kl_weight": 0.5, **more}, tmp_path / name)
+    constant, cooled = (load_checkpoint(tmp_path / name) for name in ("constant", "cooled"))
+    naturals = [name for name in constant[0] if name.endswith("natural")]
+    assert naturals
+    for name in naturals:
+        torch.testing.assert_close(cooled[0][name], 20 * constant[0][name], rtol=1e-4, atol=0.0)
+    for _, _, state in (constant, cooled):
+        (group,) = state["optimizers"]["binary"]["param_groups"]
+        assert group["kl_weight"] == pytest.approx(0.5)
 
 
 def test_the_seed_decides_all_and_something(tmp_path, data):

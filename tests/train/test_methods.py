@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayesbinn.binarizers import Reference2020, SignSTE, StraightThroughSample
+from bayesbinn.binarizers import MeanWeight, Reference2020, SignSTE, StraightThroughSample
 from bayesbinn.nn import binary_layers, split_parameters
 from bayesbinn.optim import BayesBiNN
 from bayesbinn.train.config import Config, make_config
@@ -30,7 +30,13 @@ def test_defaults_are_complete_and_pass_the_checks_of_settings(method):
     assert resolve(config, 5) == config  # what a run has stored does not change any more
 
 
-VALUES = {"num_data": 5, "init": "zeros", "natural_dtype": "bfloat16"}  # of the settings that are no fractions
+VALUES = {
+    "num_data": 5,
+    "init": "zeros",
+    "natural_dtype": "bfloat16",
+    "kl_share": "layers",
+    "estimator": "mean",
+}  # of the settings that are no fractions
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -109,6 +115,28 @@ def test_bayesbinn_takes_its_settings():
     for _, layer in binary_layers(net):
         assert layer.binarizer == StraightThroughSample()
         assert not layer.natural.any()
+
+
+def test_layers_may_share_the_kl_term_alike():
+    net, optimizers, config = network(kl_share="layers", kl_weight=0.2, lr=0.1, cooling=4.0, estimator="mean")
+    groups = optimizers["binary"].param_groups
+    layers = [layer for _, layer in binary_layers(net)]
+    assert all(layer.binarizer == MeanWeight() for layer in layers)
+    sizes = [layer.natural.numel() for layer in layers]
+    assert len(set(sizes)) > 1
+    for group, layer, size in zip(groups, layers, sizes, strict=True):
+        assert group["params"] == [layer.natural]
+        share = sum(sizes) / len(sizes) / size
+        assert group["kl_weight"] == pytest.approx(4 * 0.2 * share)  # the same kl_weight · size in all layers
+        assert group["lr"] * group["kl_weight"] == pytest.approx(0.1 * 0.2)
+    assert (config.kl_weight, config.lr) == (0.2, 0.1)
+
+
+def test_cooling_needs_float32():
+    with pytest.raises(
+        UserError, match=r"natural_dtype bfloat16 goes without cooling, got 3\.0: leave one of them out"
+    ):
+        check_method(make_config({"natural_dtype": "bfloat16", "cooling": 3}))
 
 
 def test_num_data_and_the_step_follow_the_data():

@@ -202,6 +202,37 @@ class BayesBiNN(Optimizer):
                 self.state[natural] = {"prior": prior if limit is None else prior.clamp_(-limit, limit)}
 
     @torch.no_grad()
+    def temper_(self, factor: float) -> None:
+        """Make the posterior warmer by `factor` (colder, if it is below 1), and λ at once what that comes to:
+
+            kl_weight ← factor · kl_weight,    lr ← lr / factor,    λ ← λ₀ + (λ − λ₀) / factor
+
+        The rule is at rest where kl_weight · (λ − λ₀) = −num_data · ∂ℓ/∂μ, so λ − λ₀ is inversely proportional to
+        kl_weight there.  The share lr · kl_weight of λ that a step replaces stays, and so does the mode if λ₀ = 0.
+        Called every step with a factor just below 1, it cools the posterior from undecided to ±1 over a run.
+
+        Args:
+            factor: above 0; of every group.
+
+        Raises:
+            ValueError: for a factor that is not a finite number above 0.
+
+        >>> natural = torch.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = BayesBiNN([natural], lr=0.1, num_data=10, kl_weight=1.0)
+        >>> optimizer.temper_(0.5)
+        >>> natural.tolist(), optimizer.param_groups[0]["kl_weight"], optimizer.param_groups[0]["lr"]
+        ([2.0, -4.0], 0.5, 0.2)
+        """
+        if not 0.0 < factor < float("inf"):
+            raise ValueError(f"factor must be a finite number above 0, got {factor}")
+        for group in self.param_groups:
+            group["kl_weight"] *= factor
+            group["lr"] /= factor
+            for natural in group["params"]:
+                prior = self.prior_of(natural)
+                natural.sub_(prior).div_(factor).add_(prior)
+
+    @torch.no_grad()
     def kl_divergence(self) -> Tensor:
         """KL(q‖q₀) to the current prior, summed over all parameters, in nats (a 0-d float64 tensor).
 

@@ -56,6 +56,15 @@ class Config:
     kl_weight: float | None = option(None, "weight of the KL term; 1 is Bayes, less is colder")
     kl_weight_end: float | None = option(None, "its value at the end, reached geometrically", above=0)
     num_data: int | None = option(None, "N in the ELBO; default: the size of the training set", 1, 10**15)
+    kl_share: str | None = option(
+        None, "what counts alike in the KL term: every weight, or every layer", choices=("weights", "layers")
+    )
+    cooling: float | None = option(
+        None, "how many times warmer than kl_weight the posterior is at the start; falls to 1", above=0
+    )
+    estimator: str | None = option(
+        None, "what a training step computes with: drawn ±1 weights, or their mean", choices=("draw", "mean")
+    )
     momentum: float | None = option(None, "momentum of the Bayesian rule", maximum=0.9999)
     temperature: float | None = option(None, "temperature of the concrete relaxation", above=0)
     temperature_end: float | None = option(None, "its value at the end, reached geometrically", above=0)

@@ -111,6 +111,7 @@ class Trainer:
         self.base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
         self.loss = METHODS[config.method].loss
         self.anneals = bool(annealed(config, 0.0))
+        self.cooling = config.cooling or 1.0
         self.progress = Progress()
         self._place_sums()
         self.summary = self._summary()
@@ -161,10 +162,16 @@ class Trainer:
         factor = rate_factor(c, done, self.batches_per_epoch)
         if self.anneals:
             anneal_(self.net, self.optimizers, annealed(c, done / self.total_steps))
+        rise = {"binary": 1.0}  # of the rates beside their schedule
+        if self.cooling != 1:
+            rule = self.optimizers["binary"]
+            assert isinstance(rule, BayesBiNN)
+            rule.temper_(self.cooling ** (-1 / self.total_steps))
+            rise["binary"] = self.cooling ** ((done + 1) / self.total_steps)
         for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
-                group["lr"] = base * factor
+                group["lr"] = base * factor * rise.get(name, 1.0)
         nll, correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
         for sample in range(c.train_samples):
             logits: list[Tensor] = []
@@ -228,7 +235,7 @@ class Trainer:
                 line |= {"kl": total.kl, "entropy": total.entropy}
                 line |= {"undecided": total.undecided, "saturated": total.saturated}
                 # the negative ELBO per example, with the KL weighted as in training
-                line["loss"] = nll + rule.param_groups[0]["kl_weight"] * total.kl / (c.num_data or 1)
+                line["loss"] = nll + self._weighted_kl(rule, self.summary) / (c.num_data or 1)
         line["seconds"] = p.seconds
         p.log.append(line)
         p.epoch, p.batch = p.epoch + 1, 0
@@ -236,6 +243,13 @@ class Trainer:
         self.save()
         self._write_log()
         return line
+
+    def _weighted_kl(self, rule: BayesBiNN, summary: PosteriorSummary) -> float:
+        weights = {id(p): group["kl_weight"] for group in rule.param_groups for p in group["params"]}
+        kl = {
+            id(layer.natural): own.kl for (_, layer), own in zip(binary_layers(self.net), summary.layers, strict=True)
+        }
+        return float(sum(weights[key] * value for key, value in kl.items()))
 
     def _summary(self, previous: PosteriorSummary | None = None) -> PosteriorSummary | None:
         if not any(True for _ in binary_layers(self.net)):

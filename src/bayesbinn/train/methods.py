@@ -14,6 +14,7 @@ from ..binarizers import (
     Binarizer,
     Concrete,
     LocalReparam,
+    MeanWeight,
     Reference2020,
     ReinMax,
     SignSTE,
@@ -35,6 +36,7 @@ ANNEALED = ("kl_weight", "temperature", "beta")
 # settings that only some methods take; each method lists its own, with their defaults
 METHOD_OPTIONS = (
     *("lr", "num_data", "momentum", "clip", "alpha", "gamma", "threshold", "init", "magnitude", "natural_dtype"),
+    *("kl_share", "cooling", "estimator"),
     *ANNEALED,
     *(f"{name}_end" for name in ANNEALED),
 )
@@ -68,7 +70,22 @@ def _options(config: Config, *names: str) -> dict[str, Any]:
 
 
 def _bayesian(params: list[nn.Parameter], c: Config) -> Optimizer:
-    return BayesBiNN(params, **_options(c, "lr", "num_data", "kl_weight", "momentum"))
+    groups: list[dict[str, Any]] = [{"params": params}]
+    options = _options(c, "lr", "num_data", "kl_weight", "momentum")
+    if c.kl_share == "layers":
+        # a layer's KL counts as that of one of average size; lr · kl_weight, the pace of forgetting, is the same in all
+        average = sum(p.numel() for p in params) / len(params)
+        shares = [average / p.numel() for p in params]
+        groups = [
+            {"params": [p], "kl_weight": options["kl_weight"] * share, "lr": options["lr"] / share}
+            for p, share in zip(params, shares, strict=True)
+        ]
+    rule = BayesBiNN(groups, **options)
+    if c.cooling is not None and c.cooling != 1:
+        for group in rule.param_groups:  # λ itself starts where the user says
+            group["kl_weight"] *= c.cooling
+            group["lr"] /= c.cooling
+    return rule
 
 
 def _adam(params: list[nn.Parameter], c: Config) -> Optimizer:
@@ -102,8 +119,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bayesbinn",
             "Bayesian learning rule, hard Bernoulli draws, straight-through gradient in μ",
-            {**BAYES, "natural_dtype": "float32"},
-            lambda c: StraightThroughSample(),
+            {**BAYES, "natural_dtype": "float32", "kl_share": "weights", "cooling": 1.0, "estimator": "draw"},
+            lambda c: MeanWeight() if c.estimator == "mean" else StraightThroughSample(),
             _bayesian,
             presets=PRESETS,
         ),
@@ -200,6 +217,8 @@ def check_method(config: Config) -> None:
         raise UserError(f"method {config.method!r} has no preset {config.preset!r}: leave it out")
     if config.kl_weight == 0 and config.kl_weight_end is not None:
         raise UserError(f"kl_weight 0 cannot reach {config.kl_weight_end} geometrically: start above 0")
+    if config.natural_dtype == "bfloat16" and config.cooling not in (None, 1):
+        raise UserError(f"natural_dtype bfloat16 goes without cooling, got {config.cooling}: leave one of them out")
     if config.natural_dtype == "bfloat16" and config.momentum:
         raise UserError(f"natural_dtype bfloat16 goes without momentum, got {config.momentum}: leave one of them out")
     if METHODS[config.method].binarizer and config.real_ends and config.model == "mlp" and config.depth < 2:
