@@ -7,6 +7,7 @@ from torch import nn
 from bayesbinn import binarize_, sampled_weights
 from bayesbinn.outputs import (
     batch_norm_statistics,
+    calibrate_draws_,
     calibrate_mode_,
     dropout_outputs,
     ensemble_outputs,
@@ -50,6 +51,23 @@ def test_dropout_masks_differ_repeat_by_seed_and_leave_the_generator_alone():
     assert not any(m.training for m in net.modules())
     many = torch.stack(list(dropout_outputs(net, x, 500)))  # the last layer is linear in what is dropped
     assert ((many.mean(0) - net(x)).abs() / (many.std(0) / 500**0.5 + 1e-6)).max() < 5
+
+
+def test_draws_get_the_average_of_their_own_statistics():
+    net, x = network().eval(), 3 + 2 * torch.randn(800, 6)
+    generator, parts = torch.Generator().manual_seed(3), []
+    for part in x.split(200):
+        with sampled_weights(net, generator):
+            parts.append(torch.nn.functional.linear(part, net[0].weight, net[0].bias))
+    norm = net[1]
+    calibrate_draws_(net, x, 4, seed=3)
+    torch.testing.assert_close(norm.running_mean, torch.stack([p.mean(0) for p in parts]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([p.var(0) for p in parts]).mean(0))
+    assert not net.training
+    calibrate_mode_(net, x)  # the draws keep theirs
+    torch.testing.assert_close(norm.drawn_mean, torch.stack([p.mean(0) for p in parts]).mean(0))
+    with pytest.raises(ValueError, match="8 networks need two inputs each and there must be one, got 15 inputs"):
+        calibrate_draws_(net, x[:15])
 
 
 def test_own_batch_norm_statistics_are_those_of_the_draw_and_go_again():

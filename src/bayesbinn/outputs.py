@@ -186,6 +186,42 @@ def calibrate_mode_(net: nn.Module, x: Tensor, batch_size: int = 1024) -> None:
             norm.get_buffer(name).copy_(statistic)
 
 
+@torch.no_grad()
+def calibrate_draws_(net: nn.Module, x: Tensor, num_samples: int = 8, *, seed: int = 0) -> None:
+    """Give drawn networks batch-norm statistics where training collected none: the average over S of them, in place.
+
+    Needed when training does not draw its weights (`binarizers.MeanWeight`); call it before `calibrate_mode_`.
+
+    Args:
+        net: its batch-norm layers must track running statistics to be affected.
+        x: (N, ...) training inputs, N ≥ 2 S; each network sees an equal part of them.
+        num_samples: S ≥ 1.
+        seed: of the draws.
+
+    Raises:
+        ValueError: for fewer than two inputs a network.
+
+    >>> from bayesbinn.nn import BinaryLinear
+    >>> net = nn.Sequential(BinaryLinear(3, 2, bias=False), nn.BatchNorm1d(2)).eval()
+    >>> calibrate_draws_(net, torch.ones(16, 3))
+    >>> bool((net[1].running_var == 0).all())
+    True
+    """
+    if num_samples < 1 or len(x) < 2 * num_samples:
+        raise ValueError(f"{num_samples} networks need two inputs each and there must be one, got {len(x)} inputs")
+    norms, names = _norms(net), ("running_mean", "running_var")
+    sums = [{name: torch.zeros_like(norm.get_buffer(name)) for name in names} for norm in norms]
+    generator = generator_for(net, seed)
+    for part in x.tensor_split(num_samples):
+        with sampled_weights(net, generator), batch_norm_statistics(net, part):
+            for norm, own in zip(norms, sums, strict=True):
+                for name, value in own.items():
+                    value += norm.get_buffer(name) / num_samples
+    for norm, own in zip(norms, sums, strict=True):
+        for name, value in own.items():
+            norm.get_buffer(name).copy_(value)
+
+
 def _norms(net: nn.Module) -> list[_BatchNorm]:
     return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..outputs import calibrate_mode_
+from ..outputs import calibrate_draws_, calibrate_mode_
 from ..posterior import has_posterior
 from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint, write_text
 from .config import Config, make_config, read_toml, to_toml
@@ -24,6 +24,8 @@ from .models import build_model
 from .report import write_report
 from .restore import check_description, load_state
 from .voters import make_voters
+
+DRAWN = 8  # networks behind the batch-norm statistics of draws, where training has drawn none
 
 
 def train(
@@ -103,7 +105,10 @@ def _train(
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
     if has_posterior(net):
-        calibrate_mode_(net, data.calibration(config.augment))
+        seen = data.calibration(config.augment)
+        if config.estimator == "mean" and len(seen) >= 2 * DRAWN:  # training has drawn nothing
+            calibrate_draws_(net, seen, DRAWN)
+        calibrate_mode_(net, seen)
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
