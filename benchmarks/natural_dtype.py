@@ -15,7 +15,7 @@ from bayesbinn.train.environment import environment
 from bayesbinn.train.run import train
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {},  # the defaults of `bayesbinn train`
+    "digits": {},
     "mnist": {"width": 512, "batch_size": 100, "dropout": 0.1},
 }
 
@@ -33,6 +33,7 @@ def main() -> None:
         for dtype in ("float32", "bfloat16"):
             settings = {
                 **RECIPES[arguments.data],
+                **{"preset": "uncertainty", "kl_weight": 0.002},
                 **{"data": arguments.data, "epochs": arguments.epochs, "seed": seed, "natural_dtype": dtype},
                 "threads": 1,
             }

@@ -103,7 +103,7 @@ def study(s: Study, seeds: list[int]) -> None:
             s.evaluate("ensemble of 5 ste", seed, done, *MNIST, "--corruptions")
             s.evaluate("ensemble of 5 ste, own batch norm", seed, done, *MNIST, "--batch-norm", "own")
     for name, data, ood in (("fashion", "fashion-mnist", "mnist"), ("digits", "digits", "noise")):
-        settings = {"data": data, "method": "bayesbinn", "threads": 1}
+        settings = {"data": data, "method": "bayesbinn", "preset": "uncertainty", "kl_weight": 0.002, "threads": 1}
         if data == "fashion-mnist":
             settings |= {**bayes, "data": data, "epochs": 5}
         if s.train(name, {**settings, "seed": 0}):
@@ -111,7 +111,7 @@ def study(s: Study, seeds: list[int]) -> None:
             s.evaluate(f"{data} → {ood}, own batch norm", 0, [name], "--ood", ood, "--batch-norm", "own")
     for weight in FRONTIER:
         run = f"frontier-{weight:g}"
-        if s.train(run, {**SMALL, "method": "bayesbinn", "kl_weight": weight, "seed": 0}):
+        if s.train(run, {**SMALL, "method": "bayesbinn", "preset": "uncertainty", "kl_weight": weight, "seed": 0}):
             options = ["--ood", "fashion-mnist", "--batch-norm", "own", "--scale"]
             s.evaluate("frontier", f"{weight:g}", [run], *options)
 

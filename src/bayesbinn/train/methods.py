@@ -106,10 +106,21 @@ BAYES: dict[str, Any] = {
     "init": "signs",
     "magnitude": 1.0,
 }
-# chosen in docs/design/recipe-study.md: a mode as good as any, or a posterior that knows most about itself
+# chosen in docs/design/recipe-study.md.  N / kl_weight decides how far a mean gradient takes λ, lr · kl_weight how soon:
+# with both the same for every N, the posterior of a small data set is as decided as that of a large one
+CHOSEN: dict[str, Any] = {"lr": lambda n: 30_000 / n, "kl_weight": lambda n: n / 3e7}
 PRESETS: dict[str, dict[str, Any]] = {
-    "accuracy": {"lr": lambda n: 25_000 / n, "kl_weight": 0.002, "magnitude": 5.0},
-    "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01, "magnitude": 1.0},
+    # a mode that fits as much as it can: for networks that are small for their data
+    "accuracy": {
+        "lr": lambda n: 120_000 / n,
+        "kl_weight": lambda n: n / 1e8,
+        "magnitude": 0.3,
+        "kl_share": "layers",
+        "cooling": 300.0,
+        "estimator": "mean",
+    },
+    # a posterior that knows most about itself
+    "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01},
 }
 LATENT: dict[str, Any] = {"lr": 1e-3, "init": "signs", "magnitude": 0.1}
 
@@ -119,7 +130,7 @@ METHODS: dict[str, Method] = {
         Method(
             "bayesbinn",
             "Bayesian learning rule, hard Bernoulli draws, straight-through gradient in μ",
-            {**BAYES, "natural_dtype": "float32", "kl_share": "weights", "cooling": 1.0, "estimator": "draw"},
+            {**BAYES, **CHOSEN, "natural_dtype": "float32", "kl_share": "weights", "cooling": 1.0, "estimator": "draw"},
             lambda c: MeanWeight() if c.estimator == "mean" else StraightThroughSample(),
             _bayesian,
             presets=PRESETS,
