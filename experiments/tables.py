@@ -135,7 +135,8 @@ def details(results: dict[str, Any]) -> list[str]:
     return [
         *([recipe["note"], ""] if "note" in recipe else []),
         f"{seeds} seed(s); NLL in nats; `bayesbinn reproduce {item} --budget {budget}` on {first['cpu']}, "
-        f"{first['threads']} thread(s) a run, torch {first['torch']}; means of {samples} networks. Single runs, by hand:",
+        f"{first['threads']} thread(s) a run, torch {first['torch']}; means of {samples} networks. "
+        "Single runs, by hand:",
         "",
         "```console",
         *(next(iter(seeds.values()))["environment"]["command"] for seeds in runs.values()),
@@ -151,7 +152,8 @@ def trials(results: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
         run = seeds["0"]
         settings, curve = run["settings"], run["curve"]
         shared = {*recipe["settings"], "method", "seed"}
-        own = ", ".join(f"{k} {v:g}" for k, v in settings.items() if k not in shared) or "defaults"
+        values = (f"{k} {v if isinstance(v, str) else f'{v:g}'}" for k, v in settings.items() if k not in shared)
+        own = ", ".join(values) or "defaults"
         nll = curve["validation_nll"][-1]
         cells = [f"`{settings['method']}`", own, str(settings["epochs"]), percent(curve["validation_accuracy"][-1])]
         rows.append((settings["method"], nll, "| " + " | ".join([*cells, f"{nll:.4f}"]) + " |"))
@@ -189,9 +191,15 @@ def published(item: str) -> list[str]:
 
 
 def load() -> list[dict[str, Any]]:
-    """All stored results of recipes, in the order of their names."""
+    """All stored results of recipes, in the order of their names, their runs in the order of the recipe."""
     files = sorted((HERE / "results").glob("*.json"))
-    return [r for r in (json.loads(f.read_text(encoding="utf-8")) for f in files) if "runs" in r or "figure" in r]
+    found = [r for r in (json.loads(f.read_text(encoding="utf-8")) for f in files) if "runs" in r or "figure" in r]
+    for results in found:
+        if "runs" in results:
+            item, budget = results["name"].rsplit("-", 1)
+            recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
+            results["runs"] = {name: results["runs"][name] for name in recipe["runs"] if name in results["runs"]}
+    return found
 
 
 def not_run() -> list[str]:
@@ -256,7 +264,7 @@ def recipe_study() -> str:
 
 def readme() -> str:
     """README.md with its table renewed."""
-    mnist = json.loads((HERE / "results" / "mnist-day.json").read_text(encoding="utf-8"))
+    (mnist,) = (results for results in load() if results["name"] == "mnist-day")
     block = [f"{mnist['title']} (docs/reproduction.md has the rest):", "", *table(mnist), "", *details(mnist)]
     return renewed(ROOT / "README.md", block)
 
