@@ -114,7 +114,7 @@ def averaged_by_one_process(data, settings):
         for name, optimizer in optimizers.items():
             optimizer.param_groups[0]["lr"] = rates[name] * rate_factor(config, step, steps)
             optimizer.step()
-    calibrate_mode_(first, loaded.calibration())
+    calibrate_mode_(first, loaded.calibration(config.augment))
     return first.state_dict()
 
 

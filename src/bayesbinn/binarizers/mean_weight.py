@@ -18,7 +18,7 @@ class MeanWeight(Binarizer):
     that of Ajanthan et al. (2021).
 
     >>> import torch
-    >>> natural = torch.tensor([0.0, 9.0], requires_grad=True)
+    >>> natural = torch.tensor([0.0, 20.0], requires_grad=True)
     >>> weight = MeanWeight().binarize(natural)
     >>> (weight * torch.tensor([2.0, 3.0])).sum().backward()
     >>> weight.tolist(), natural.grad.tolist()

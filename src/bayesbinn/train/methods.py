@@ -106,9 +106,9 @@ BAYES: dict[str, Any] = {
     "init": "signs",
     "magnitude": 1.0,
 }
-# chosen in docs/design/recipe-study.md.  N / kl_weight decides how far a mean gradient takes λ, lr · kl_weight how soon:
-# with both the same for every N, the posterior of a small data set is as decided as that of a large one
-CHOSEN: dict[str, Any] = {"lr": lambda n: 30_000 / n, "kl_weight": lambda n: n / 3e7}
+# chosen in docs/design/recipe-study.md: N / kl_weight decides how far a mean gradient takes λ, lr · kl_weight how soon,
+# and both are the same for every N, so that the posterior of a small data set is as decided as that of a large one
+CHOSEN: dict[str, Any] = {"lr": lambda n: 15_000 / n, "kl_weight": lambda n: n / 1.5e7}
 PRESETS: dict[str, dict[str, Any]] = {
     # a mode that fits as much as it can: for networks that are small for their data
     "accuracy": {
