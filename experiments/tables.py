@@ -264,8 +264,10 @@ def recipe_study() -> str:
 
 def readme() -> str:
     """README.md with its table renewed."""
-    (mnist,) = (results for results in load() if results["name"] == "mnist-day")
-    block = [f"{mnist['title']} (docs/reproduction.md has the rest):", "", *table(mnist), "", *details(mnist)]
+    results = {found["name"]: found for found in load()}
+    mnist, cifar = results["mnist-day"], results["cifar10-day"]
+    block = [f"{mnist['title']} (docs/reproduction.md has the rest):", "", *table(mnist), *verdict(mnist), ""]
+    block += [*details(mnist), "", f"{cifar['title']}:", "", *table(cifar), *verdict(cifar)]
     return renewed(ROOT / "README.md", block)
 
 

@@ -139,7 +139,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def to_toml(config: Config) -> str:
     """The configuration as TOML; options that are None are left out."""
-    return tomli_w.dumps({k: v for k, v in dataclasses.asdict(config).items() if v is not None})
+    return tomli_w.dumps(settings_of(config))
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings of a configuration by name, without those that are None."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
 
 
 def _checked(key: str, value: Any, config: type[Config]) -> Any:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_text
-from .config import make_config, to_toml
+from .checkpoint import checkpoint_folder, load_checkpoint, write_text
+from .config import make_config, read_toml, settings_of, to_toml
 from .errors import UserError
+from .methods import resolve
 from .recipe import Recipe, read_results
 
 
@@ -26,7 +27,7 @@ def reproduce(
     """Run what RESULTS/NAME.json lacks, and store each result in it as soon as it is there.
 
     A run that was interrupted resumes from its checkpoint in WORK/NAME/RUN-SEED; a stored result whose settings differ
-    from the recipe's is run again.
+    from the recipe's, or whose method has other defaults by now, is run again.
 
     Args:
         recipe: checked, from `find_recipe`.
@@ -56,7 +57,7 @@ def reproduce(
         (run, seed)
         for seed in recipe.seeds  # all methods at one seed before the next: the table fills evenly
         for run in recipe.runs
-        if stored.get(run, {}).get(str(seed), {}).get("settings") != recipe.run_settings(run, seed)
+        if not _is_current(stored.get(run, {}).get(str(seed), {}), recipe.run_settings(run, seed))
     ]
     done = len(recipe.runs) * len(recipe.seeds) - len(todo)
     say(f"{recipe.title}: {len(todo)} runs to do, {done} stored in {path}")
@@ -97,6 +98,19 @@ def reproduce(
     return path
 
 
+def _is_current(result: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether a stored result is what these settings would give today."""
+    if result.get("settings") != settings:
+        return False
+    # results of a time before it was stored have no config
+    return "config" not in result or _resolved_alike(result["config"], settings, result["num_train"])
+
+
+def _resolved_alike(config: dict[str, Any], settings: dict[str, Any], num_train: int) -> bool:
+    now = settings_of(resolve(make_config(settings), num_train))
+    return {**config, "threads": now["threads"]} == now
+
+
 def _folder(recipe: Recipe, run: str, seed: int, work: Path) -> Path:
     return work / recipe.name / f"{run}-{seed}"
 
@@ -109,6 +123,10 @@ def _start(recipe: Recipe, run: str, seed: int, work: Path, threads: int) -> "su
     text = to_toml(make_config(settings))
     if file.exists() and file.read_text(encoding="utf-8") != text and folder.exists():
         raise UserError(f"{folder} was started with other settings: move it away, or set the recipe back")
+    if checkpoint_folder(folder) is not None:
+        num_train = load_checkpoint(folder)[2]["description"]["num_train"]
+        if not _resolved_alike(read_toml(folder / "config.toml"), settings, num_train):
+            raise UserError(f"{folder} was started when the method had other defaults: move it away")
     write_text(file, text)
     command = [sys.executable, "-m", "bayesbinn", "train", "--config", str(file), "--output", str(folder), "--resume"]
     with folder.with_name(f"{folder.name}.log").open("ab") as log:
@@ -131,6 +149,8 @@ def _collect(recipe: Recipe, run: str, seed: int, work: Path) -> dict[str, Any]:
     environment = evaluation.pop("environment")
     return {
         "settings": recipe.run_settings(run, seed),
+        "config": read_toml(folder / "config.toml"),
+        "num_train": load_checkpoint(folder)[2]["description"]["num_train"],
         "evaluation": evaluation,
         "curve": curve,
         "environment": {**environment, "command": _command(recipe.run_settings(run, seed)), "commit": _commit()},
