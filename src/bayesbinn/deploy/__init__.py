@@ -3,6 +3,7 @@
 from ..runtime import FormatError as FormatError
 from ..runtime.program import Program as Program
 from .bench import bench as bench
+from .builder import UnsupportedError as UnsupportedError
 from .describe import Description as Description
 from .describe import describe as describe
 from .export_c import save_c as save_c
@@ -16,4 +17,3 @@ from .file import write_atomically as write_atomically
 from .pack import pack_signs as pack_signs
 from .pack import reference as reference
 from .pack import unpack_signs as unpack_signs
-from .plan import UnsupportedError as UnsupportedError

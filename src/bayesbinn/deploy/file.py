@@ -19,8 +19,9 @@ from ..outputs import evaluating
 from ..posterior import draw, drawn_statistics, generator_for, has_posterior, sampled_weights
 from ..runtime import container
 from ..runtime.program import LEVELS, MAX_SAMPLES, MIN_STEP, Program, check
+from .handlers import MODULES
 from .pack import pack_signs
-from .plan import MODULES, Capture, capture
+from .plan import Capture, capture
 
 Activations = Literal["int8", "int16"]
 
