@@ -248,7 +248,8 @@ def table(results: dict[str, Any]) -> str:
         f"bias that is not above twice its own sampling error ({config['draws']:,} draws; those without are exact).",
         "The last column is the cosine between the mean estimate and the exact gradient for the most certain",
         "posterior: it does not see the scale. The fan-in is 3, which is hard on `LocalReparam`: its normal",
-        "approximation gets better with more inputs.",
+        "approximation gets better with more inputs. `MeanWeight()` has the values and the gradient of",
+        "`TanhAnneal(beta=1.0, mirror=True)`, and no row of its own.",
     ]
     for activation, estimators in results["quality"].items():
         points = [p for p in next(iter(estimators.values())) if p["magnitude"] in (0.0, 0.5, 1.0, 2.0, 4.0, 6.0)]

@@ -185,6 +185,7 @@ def posterior_summary(
 
     Raises:
         ValueError: if `net` has no binary layer, or `previous` is of another network.
+        KeyError: if `optimizer` does not hold the λ of every layer.
 
     >>> from bayesbinn.nn import BinaryLinear
     >>> print(posterior_summary(nn.Sequential(BinaryLinear(2, 2, init="zeros"))))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesbinn import bernoulli
-from bayesbinn.binarizers import Concrete, MeanWeight, Reference2020, SignSTE, StraightThroughSample
+from bayesbinn.binarizers import Concrete, MeanWeight, Reference2020, SignSTE, StraightThroughSample, TanhAnneal
 
 GRID = torch.linspace(-9, 9, 37)
 
@@ -33,6 +33,13 @@ def test_the_mean_weight_is_the_mean_and_passes_its_gradient():
     assert float((draws.mean(0) - weight.detach()).abs().max()) < 5 / 4000**0.5
     weight.backward(upstream)
     assert torch.equal(natural.grad, upstream)
+
+
+def test_the_mean_weight_is_mirror_descent_at_beta_1():
+    for ours, theirs in zip(
+        scale_of(MeanWeight(), GRID, None), scale_of(TanhAnneal(beta=1.0, mirror=True), GRID, None), strict=True
+    ):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("temperature", [2.0, 1.0, 0.1, 1e-2])

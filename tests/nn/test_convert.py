@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from bayesbinn import BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, split_parameters
 from bayesbinn.binarizers import Concrete, StraightThroughSample
@@ -144,6 +145,30 @@ def test_mode_requires_grad_and_bias_are_taken_over():
     assert not net.head["a"].training
     assert not net.conv.natural.requires_grad
     assert net.conv.bias is bias
+
+
+def test_hooks_stay_on_their_layer_and_can_be_removed():
+    net, called = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), []
+    handles = [
+        net[0].register_forward_pre_hook(lambda module, args: called.append("before")),
+        net[0].register_forward_hook(lambda module, args, out: called.append("after")),
+        net[1].register_full_backward_hook(lambda module, inputs, outputs: called.append("backward")),
+    ]
+    binarize_(net)(torch.ones(1, 4)).sum().backward()
+    assert called == ["before", "after", "backward"]
+    for handle in handles:
+        handle.remove()
+    net(torch.ones(1, 4)).sum().backward()
+    assert len(called) == 3
+
+
+def test_a_weight_that_a_hook_computes_is_refused_and_nothing_changes():
+    net = nn.Sequential(nn.Linear(4, 3), prune.l1_unstructured(nn.Linear(3, 2), "weight", amount=0.5))
+    with pytest.raises(ValueError, match=r"weight of Linear\(in_features=3.*prune\.remove"):
+        binarize_(net)
+    assert binary_names(net) == []
+    prune.remove(net[1], "weight")
+    assert binary_names(binarize_(net)) == ["0", "1"]
 
 
 def test_init_modes():

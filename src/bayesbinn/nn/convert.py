@@ -27,8 +27,8 @@ def binarize_(
 ) -> M:
     """Replace the Linear, Conv1d and Conv2d layers of `net` by their binary twins, in place.
 
-    Modules that appear twice, and weights shared between layers, stay shared.  Subclasses of these layers are left
-    alone: their own code may use the weight in ways a twin does not know.
+    Modules that appear twice, and weights shared between layers, stay shared; hooks stay on their layer.  Subclasses
+    of these layers are left alone: their own code may use the weight in ways a twin does not know.
 
     Args:
         net: the network; must not itself be one of these layers.
@@ -44,7 +44,8 @@ def binarize_(
 
     Raises:
         TypeError: if `net` is itself a Linear or Conv layer (nothing holds it that could be changed).
-        ValueError: if a pattern matches no convertible layer, or nothing is left to convert.
+        ValueError: if a pattern matches no convertible layer, nothing is left to convert, or a hook computes the
+            weight of a layer (weight norm, pruning).
 
     >>> net = binarize_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), exclude="2")
     >>> [type(module).__name__ for module in net]
@@ -67,8 +68,8 @@ def binarize_(
         raise ValueError(f"nothing to convert: {exclude} excludes every layer that {include} includes")
 
     naturals: dict[int, nn.Parameter] = {}
-    for old in chosen:
-        new = TWINS[type(old)].from_float(old, binarizer, init, magnitude)
+    twins = [(old, TWINS[type(old)].from_float(old, binarizer, init, magnitude)) for old in chosen]
+    for old, new in twins:  # none was refused
         new.natural = naturals.setdefault(id(old.weight), new.natural)
         for name in names[old]:
             parent, _, child = name.rpartition(".")

@@ -12,6 +12,13 @@ from ..binarizers import Binarizer, StraightThroughSample
 Init = Literal["signs", "zeros", "weights"]
 L = TypeVar("L", bound="BinaryLayer")
 
+# of a Module; a handle from `register_*_hook` points at these very dictionaries
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook"),
+)
+
 
 def initial_natural(weight: Tensor, init: Init = "signs", magnitude: float = 1.0) -> Tensor:
     """λ for the float weights W, of the same shape: where the posterior starts.
@@ -78,10 +85,18 @@ class BinaryLayer(nn.Module):
     def from_float(
         cls: type[L], layer: nn.Module, binarizer: Binarizer | None = None, init: Init = "signs", magnitude: float = 1.0
     ) -> L:
-        """The binary twin of `layer`, with its settings, mode and bias (shared, not copied); see `initial_natural`."""
+        """The binary twin of `layer`, with its settings, mode, bias and hooks (shared, not copied).
+
+        Raises:
+            ValueError: if a hook computes the layer's weight (weight norm, pruning), or as `initial_natural`.
+        """
+        if "weight" not in layer._parameters:
+            raise ValueError(f"the weight of {layer} is computed by a hook: make it a parameter, e.g. by prune.remove")
         binary = cls.__new__(cls)
         nn.Module.__init__(binary)
         binary._take(layer, binarizer, init, magnitude)
+        for name in HOOKS:
+            setattr(binary, name, getattr(layer, name))
         return binary
 
     @property
