@@ -146,17 +146,22 @@ def details(results: dict[str, Any]) -> list[str]:
 
 def trials(results: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     """One row per trial of a search: its own settings and what it gave on held-out training examples."""
-    lines = ["| method | settings | epochs | accuracy of the mode % | NLL of the mode |", "|---|---|---|---|---|"]
+    lines = [
+        "| method | settings | epochs | seeds | accuracy of the mode % | NLL of the mode |",
+        "|---|---|---|---|---|---|",
+    ]
     rows = []
     for seeds in results["runs"].values():
-        run = seeds["0"]
-        settings, curve = run["settings"], run["curve"]
+        settings = next(iter(seeds.values()))["settings"]
         shared = {*recipe["settings"], "method", "seed"}
         values = (f"{k} {v if isinstance(v, str) else f'{v:g}'}" for k, v in settings.items() if k not in shared)
         own = ", ".join(values) or "defaults"
-        nll = curve["validation_nll"][-1]
-        cells = [f"`{settings['method']}`", own, str(settings["epochs"]), percent(curve["validation_accuracy"][-1])]
-        rows.append((settings["method"], nll, "| " + " | ".join([*cells, f"{nll:.4f}"]) + " |"))
+        accuracies, nlls = (
+            [run["curve"][f"validation_{name}"][-1] for run in seeds.values()] for name in ("accuracy", "nll")
+        )
+        cells = [f"`{settings['method']}`", own, str(settings["epochs"]), str(len(seeds))]
+        cells += [spread(accuracies, percent), spread(nlls, lambda v: f"{v:.4f}")]
+        rows.append((settings["method"], statistics.fmean(nlls), "| " + " | ".join(cells) + " |"))
     return lines + [row for _, _, row in sorted(rows)]
 
 

@@ -113,8 +113,14 @@ def test_bayesbinn_takes_its_settings():
     group = rule.param_groups[0]
     assert [group[name] for name in ("lr", "kl_weight", "momentum", "num_data")] == [0.3, 0.7, 0.9, 77]
     for _, layer in binary_layers(net):
-        assert layer.binarizer == StraightThroughSample()
+        assert layer.binarizer == MeanWeight()
         assert not layer.natural.any()
+
+
+@pytest.mark.parametrize("given", [{"estimator": "draw"}, {"preset": "uncertainty"}])
+def test_bayesbinn_may_draw(given):
+    net, _, _ = network(**given)
+    assert all(layer.binarizer == StraightThroughSample() for _, layer in binary_layers(net))
 
 
 def test_layers_may_share_the_kl_term_alike():

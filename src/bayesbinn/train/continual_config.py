@@ -158,8 +158,8 @@ def resolve_continual(config: ContinualConfig, num_train: int) -> ContinualConfi
     elif method == "bayesbinn-2020":
         lr, temperature = (1e-3 if c.lr is None else c.lr), (1e-2 if c.temperature is None else c.temperature)
         c = dataclasses.replace(c, lr=lr, temperature=temperature)
-    if method == "bayesbinn" and c.init is None:
-        c = dataclasses.replace(c, init="zeros")
+    if method == "bayesbinn":  # with the draws that docs/continual.md measures
+        c = dataclasses.replace(c, estimator=c.estimator or "draw", init=c.init or "zeros")
     resolved = resolve(c, num_train)
     assert isinstance(resolved, ContinualConfig)
     return resolved

@@ -117,10 +117,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "magnitude": 0.3,
         "kl_share": "layers",
         "cooling": 300.0,
-        "estimator": "mean",
     },
     # a posterior that knows most about itself
-    "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01},
+    "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01, "estimator": "draw"},
 }
 LATENT: dict[str, Any] = {"lr": 1e-3, "init": "signs", "magnitude": 0.1}
 
@@ -129,8 +128,8 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             "bayesbinn",
-            "Bayesian learning rule, hard Bernoulli draws, straight-through gradient in μ",
-            {**BAYES, **CHOSEN, "natural_dtype": "float32", "kl_share": "weights", "cooling": 1.0, "estimator": "draw"},
+            "Bayesian learning rule, gradient at the posterior's mean weight (estimator draw: at hard Bernoulli draws)",
+            {**BAYES, **CHOSEN, "natural_dtype": "float32", "kl_share": "weights", "cooling": 1.0, "estimator": "mean"},
             lambda c: MeanWeight() if c.estimator == "mean" else StraightThroughSample(),
             _bayesian,
             presets=PRESETS,
