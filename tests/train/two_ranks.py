@@ -23,7 +23,7 @@ from tests.contract.pairs import PAIRS
 from tests.runs import TINY
 
 RANK = int(os.environ.get("RANK", 0))
-SETTINGS = {**TINY, "epochs": 3, "momentum": 0.5, "augment": "crop-flip"}
+SETTINGS = {**TINY, "estimator": "draw", "epochs": 3, "momentum": 0.5, "augment": "crop-flip"}
 STOP = 5  # steps, of 9
 
 
