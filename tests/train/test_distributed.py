@@ -124,10 +124,17 @@ def test_ddp_equals_one_process_that_averages_the_gradients_of_both_draws(folder
     assert not torch.equal(expected["3.natural"], models(folder, "one")[0]["3.natural"])
 
 
-@pytest.mark.parametrize("samples", ["", pytest.param("-2", marks=pytest.mark.slow)])
-def test_fsdp2_equals_ddp(request, samples):
-    folder = request.getfixturevalue("more" if samples else "folder")
-    assert_same_runs(folder, f"ddp{samples}", f"fsdp{samples}")
+@pytest.mark.parametrize("kind", ["", "-mean", pytest.param("-2", marks=pytest.mark.slow)])
+def test_fsdp2_equals_ddp(request, kind):
+    folder = request.getfixturevalue("more" if kind == "-2" else "folder")
+    assert_same_runs(folder, f"ddp{kind}", f"fsdp{kind}")
+
+
+def test_the_mean_weight_gets_statistics_for_drawn_networks_on_two_ranks(folder):
+    mean, drawn = models(folder, "ddp-mean", "ddp")
+    name = "4.drawn_mean"
+    assert not torch.equal(mean[name], mean["4.running_mean"])
+    assert mean.keys() == drawn.keys()
 
 
 @pytest.mark.slow

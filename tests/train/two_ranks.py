@@ -40,6 +40,8 @@ def runs(folder):
     settings = {**SETTINGS, "data": f"npz:{folder}/set.npz"}
     assert (train(settings, folder / "ddp") == {}) == (RANK > 0)
     train(settings, folder / "fsdp", sharding="full")
+    for name, sharding in (("ddp-mean", "none"), ("fsdp-mean", "full")):
+        train({**settings, "estimator": "mean"}, folder / name, sharding=sharding)
 
 
 def more_runs(folder):

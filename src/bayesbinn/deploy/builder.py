@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -69,7 +70,7 @@ class Builder:
                         raise UnsupportedError("more than one input")
                     self.values[node] = (0, self.input_shape)
                 case "get_attr":
-                    self.constants[node] = attribute_of(self.net, str(node.target))
+                    self.constants[node] = attrgetter(str(node.target))(self.net)
                 case "call_module":
                     module = self.modules[str(node.target)]
                     handler = self.handlers.get(type(module))
@@ -144,13 +145,6 @@ class Builder:
         if not self.output:
             raise UnsupportedError("the network returns its input unchanged")
         return self.steps[: self.output]
-
-
-def attribute_of(net: nn.Module, path: str) -> Any:
-    found: Any = net
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
 
 
 Handler = Callable[[Builder, fx.Node, Any], Any]

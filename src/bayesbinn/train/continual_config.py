@@ -87,7 +87,7 @@ OPTIONS = ("strength", "limit", "window", "metaplasticity", "gain", "max_step", 
 # settings of ordinary runs that continual ones have no use for
 NOT_USED = (
     *("validation", "augment", "warmup", "train_samples", "kl_weight_end", "temperature_end"),
-    *("beta", "beta_end", "alpha", "gamma", "threshold", "precision"),
+    *("beta", "beta_end", "alpha", "gamma", "threshold", "precision", "preset"),
 )
 
 

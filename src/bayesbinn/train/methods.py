@@ -117,6 +117,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "magnitude": 0.3,
         "kl_share": "layers",
         "cooling": 300.0,
+        "estimator": "mean",
     },
     # a posterior that knows most about itself
     "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01, "estimator": "draw"},
