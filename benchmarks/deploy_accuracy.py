@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 import bayesbinn as bb
-from bayesbinn.train import load_run
-from bayesbinn.train.data import load_data
-from bayesbinn.train.models import ModelConfig, build_model
+from bayesbinn.data.dataset import load_data
+from bayesbinn.training import load_run
+from bayesbinn.training.models import ModelConfig, build_model
 
 SAMPLES, CALIBRATION = 8, 1000
 WANTED = {"int8": 0.1, "int16": 0.02}  # points of accuracy that packing may cost

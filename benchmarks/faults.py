@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bayesbinn.train.checkpoint import checkpoint_folder, load_checkpoint
-from bayesbinn.train.environment import environment
+from bayesbinn.environment import environment
+from bayesbinn.training.checkpoint import checkpoint_folder, load_checkpoint
 
 TEXT = "digits --epochs 8 --width 512 --depth 2 --batch-size 32 --checkpoint-steps 1 --samples 0"
 SETTINGS = TEXT.split()

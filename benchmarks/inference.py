@@ -31,7 +31,7 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn import _native, bernoulli
-from bayesbinn.train.models import ModelConfig, build_model
+from bayesbinn.training.models import ModelConfig, build_model
 from benchmarks import peers
 
 Run = Callable[[], Any]

@@ -11,8 +11,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bayesbinn.train.environment import environment
-from bayesbinn.train.run import train
+from bayesbinn.environment import environment
+from bayesbinn.training.run import train
 
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {},

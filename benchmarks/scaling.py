@@ -26,8 +26,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import bayesbinn as bb
-from bayesbinn.train.environment import environment
-from bayesbinn.train.models import ModelConfig, build_model
+from bayesbinn.environment import environment
+from bayesbinn.training.models import ModelConfig, build_model
 
 CONFIG = ModelConfig(width=2048, depth=3)
 

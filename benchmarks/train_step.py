@@ -33,9 +33,9 @@ from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn import _native
+from bayesbinn.data.dataset import batches, load_data
+from bayesbinn.environment import environment, keep_freed_memory
 from bayesbinn.nn import binary_layers
-from bayesbinn.train.data import batches, load_data
-from bayesbinn.train.environment import environment, keep_freed_memory
 from benchmarks.rule2020 import Rule2020
 from benchmarks.train_step_page import stored, write_page
 

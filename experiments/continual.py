@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bayesbinn.train.checkpoint import write_text
-from bayesbinn.train.config import read_toml
-from bayesbinn.train.continual import train_continual
-from bayesbinn.train.continual_loop import ContinualCallbacks
-from bayesbinn.train.errors import UserError
-from bayesbinn.train.recipe import read_results
+from bayesbinn.errors import UserError
+from bayesbinn.files import write_text
+from bayesbinn.recipes.recipe import read_results
+from bayesbinn.training.config import read_toml
+from bayesbinn.training.continual import train_continual
+from bayesbinn.training.continual_loop import ContinualCallbacks
 
 ROOT = Path(__file__).resolve().parent.parent
 

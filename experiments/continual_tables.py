@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bayesbinn.train.config import read_toml
+from bayesbinn.training.config import read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, README, FIGURES = ROOT / "docs/continual.md", ROOT / "README.md", ROOT / "docs/figures"

@@ -36,7 +36,7 @@ from bayesbinn.binarizers import (
     TanhAnneal,
 )
 from bayesbinn.disarm import antithetic_gradient
-from bayesbinn.train.environment import environment
+from bayesbinn.environment import environment
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -20,10 +20,10 @@ from sklearn.datasets import make_moons
 from torch import Tensor, nn
 
 import bayesbinn as bb
-from bayesbinn.train.checkpoint import write_text
-from bayesbinn.train.config import read_toml
-from bayesbinn.train.environment import environment
-from bayesbinn.train.errors import UserError, unknown
+from bayesbinn.environment import environment
+from bayesbinn.errors import UserError, unknown
+from bayesbinn.files import write_text
+from bayesbinn.training.config import read_toml
 
 DEFAULTS: dict[str, Any] = {
     "problem": "two-moons",

@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from bayesbinn.train.config import Config
+from bayesbinn.training.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

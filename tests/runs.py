@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesbinn.train.checkpoint import load_checkpoint
+from bayesbinn.training.checkpoint import load_checkpoint
 
 TINY = {"width": 16, "depth": 1, "samples": 4, "batch_size": 32}
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bayesbinn.cli import main
-from bayesbinn.train import train
+from bayesbinn.training import train
 from tests.runs import TINY, blobs
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from bayesbinn import __version__
 from bayesbinn.cli.main import COMMANDS
-from bayesbinn.train.config import FIELDS, field_type, make_config, read_toml
-from bayesbinn.train.methods import METHODS
-from bayesbinn.train.models import MODELS
+from bayesbinn.training.config import FIELDS, field_type, make_config, read_toml
+from bayesbinn.training.methods import METHODS
+from bayesbinn.training.models import MODELS
 from tests.runs import final_state, log
 
 TINY = ("--width", 16, "--depth", 1, "--epochs", 2, "--samples", 4)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bayesbinn.cli import main
-from bayesbinn.train.continual_report import accuracy_figure, heat_map
+from bayesbinn.evaluation.continual_report import accuracy_figure, heat_map
 
 SMALL = ["--tasks", "2", "--epochs", "1", "--batch-size", "128", "--width", "16", "--samples", "2"]
 

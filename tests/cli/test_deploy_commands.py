@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bayesbinn import predict
+from bayesbinn.data.dataset import read_inputs
 from bayesbinn.runtime import load
-from bayesbinn.train import load_run
-from bayesbinn.train.data import read_inputs
+from bayesbinn.training import load_run
 
 
 def test_exported_runs_predict_the_same(cli, folder, tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bayesbinn.train import train
+from bayesbinn.training import train
 from tests.runs import TINY, blobs_file, contents, final_state
 
 SETTINGS = {**TINY, "epochs": 60, "augment": "crop-flip", "checkpoint_steps": 1}  # a checkpoint after every step

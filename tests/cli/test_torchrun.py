@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bayesbinn.train.checkpoint import load_checkpoint
+from bayesbinn.training.checkpoint import load_checkpoint
 from tests.runs import TINY, blobs_file, final_state
 
 SETTINGS = {**TINY, "epochs": 60, "augment": "crop-flip", "checkpoint_steps": 1}

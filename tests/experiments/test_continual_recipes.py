@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from bayesbinn.cli import main
-from bayesbinn.train.config import make, read_toml
-from bayesbinn.train.continual_config import ContinualConfig, resolve_continual
+from bayesbinn.training.config import make, read_toml
+from bayesbinn.training.continual_config import ContinualConfig, resolve_continual
 from experiments import continual, continual_tables
 
 ROOT = Path(__file__).parents[2]

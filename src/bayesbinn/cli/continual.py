@@ -9,13 +9,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..train import config as configuration
-from ..train.continual import train_continual
-from ..train.continual_config import NOT_USED, STRATEGIES, ContinualConfig
-from ..train.continual_loop import ContinualCallbacks
-from ..train.continual_report import write_report
-from ..train.loop import StoppedError
-from ..train.run import check_new
+from ..evaluation.continual_report import write_report
+from ..training import config as configuration
+from ..training.continual import train_continual
+from ..training.continual_config import NOT_USED, STRATEGIES, ContinualConfig
+from ..training.continual_loop import ContinualCallbacks
+from ..training.loop import StoppedError
+from ..training.run import check_new
 from .tables import table
 from .train import StopSignals, settings_options
 

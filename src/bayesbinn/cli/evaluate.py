@@ -1,19 +1,20 @@
 """`bayesbinn evaluate`."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from ..train import load_run
-from ..train.data import Data, Split, load_data
-from ..train.environment import environment
-from ..train.errors import UserError
-from ..train.evaluation import evaluate_voters
-from ..train.ood import ood_inputs
-from ..train.report import write_report
-from ..train.voters import Kind, make_voters
+from ..data.dataset import Data, Split, load_data
+from ..environment import environment
+from ..errors import UserError
+from ..evaluation.ood import ood_inputs
+from ..evaluation.report import write_report
+from ..evaluation.scores import evaluate_voters
+from ..evaluation.voters import Kind, make_voters
+from ..training import load_run
 from .tables import evaluation_lines
 
 
@@ -89,7 +90,7 @@ def evaluate(
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        write_report(report, runs, net, config, test.test.x, result)
+        write_report(report, runs, net, dataclasses.asdict(config), test.test.x, result)
         click.echo(f"report in {report}", err=True)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from .. import deploy
-from ..train import load_run
-from ..train.errors import UserError
+from ..errors import UserError
+from ..training import load_run
 
 
 @click.command()

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from ..evaluation.figures import network_size
 from ..nn import binary_layers
 from ..posterior import has_posterior, posterior_summary
-from ..train import load_run
-from ..train.figures import network_size
+from ..training import load_run
 from .tables import table
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..train.distributed import ranks
-from ..train.errors import UserError
+from ..errors import UserError
+from ..training.distributed import ranks
 
 COMMANDS = {
     "train": "Train a network into a run folder.",

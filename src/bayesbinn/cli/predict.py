@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from ..data.dataset import read_inputs
 from ..posterior import has_posterior
 from ..predict import predict as predict_network
-from ..train import load_run
-from ..train.data import read_inputs
+from ..training import load_run
 
 COLUMNS = ("file", "index", "label", "probability", "entropy", "mutual_information")
 

@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..train.errors import UserError
-from ..train.recipe import find_recipe
-from ..train.reproduce import reproduce as run_recipe
+from ..errors import UserError
+from ..recipes.recipe import find_recipe
+from ..recipes.reproduce import reproduce as run_recipe
 
 
 @click.command()

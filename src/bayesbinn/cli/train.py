@@ -11,12 +11,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..train import config as configuration
-from ..train.distributed import SHARDINGS, LostError, PeerError, ranks
-from ..train.environment import keep_freed_memory
-from ..train.loop import Callbacks, StoppedError
-from ..train.methods import check_method
-from ..train.run import train as run_training
+from ..environment import keep_freed_memory
+from ..training import config as configuration
+from ..training.distributed import SHARDINGS, LostError, PeerError, ranks
+from ..training.loop import Callbacks, StoppedError
+from ..training.methods import check_method
+from ..training.run import train as run_training
 from .tables import evaluation_lines
 
 

@@ -1,0 +1,55 @@
+"""Inputs from another distribution, and how well each score of uncertainty tells them apart."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import metrics
+from ..data.dataset import Data, load_data
+from ..errors import UserError
+from ..predict import Prediction
+
+NOISE = "noise"
+
+# higher = less certain = more likely from outside; mutual information needs several networks
+SCORES = {
+    "entropy": lambda p: p.entropy,
+    "mutual_information": lambda p: p.mutual_information,
+    "max_probability": lambda p: 1 - p.probs.amax(-1),
+}
+
+
+def ood_inputs(name: str, data: Data) -> Tensor:
+    """The test inputs of the data set `name`, or for "noise" as many uniform ones as `data` has for testing.
+
+    The noise is drawn per number, from the smallest to the largest value in the test inputs, from a fixed seed.
+
+    Raises:
+        UserError: for a data set that cannot be loaded, is empty, is `data` itself, or has inputs of another shape.
+
+    >>> from bayesbinn.data.dataset import load_data
+    >>> ood_inputs("noise", load_data("digits")).shape
+    torch.Size([360, 1, 8, 8])
+    """
+    like = data.test.x
+    if name == NOISE:
+        low, high = float(like.min()), float(like.max())
+        return low + (high - low) * torch.rand(like.shape, generator=torch.Generator().manual_seed(0))
+    if name == data.name:
+        raise UserError(f"{name} is what the run is evaluated on: give --ood another data set")
+    x = load_data(name).test.x
+    if x.shape[1:] != like.shape[1:]:
+        found, need = tuple(x.shape[1:]), tuple(like.shape[1:])
+        raise UserError(f"{name} has inputs of shape {found}, the network takes {need}: choose another for --ood")
+    return x
+
+
+def compare(inside: Prediction, outside: Prediction) -> dict[str, Any]:
+    """{score: {"auroc", "fpr95"}} of every score in `SCORES`; one network has no mutual information.
+
+    See `metrics.auroc` and `metrics.fpr95` for the directions.
+    """
+    names = [name for name in SCORES if name != "mutual_information" or inside.num_samples > 1]
+    pairs = {name: (SCORES[name](inside), SCORES[name](outside)) for name in names}
+    return {name: {"auroc": metrics.auroc(*p), "fpr95": metrics.fpr95(*p)} for name, p in pairs.items()}

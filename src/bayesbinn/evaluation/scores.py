@@ -1,0 +1,177 @@
+"""Evaluate a network on labelled data: the mode, the mean of S posterior samples, and how sure they are where."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import metrics
+from ..data.dataset import Split
+from ..errors import UserError
+from ..posterior import has_posterior, posterior_summary
+from ..predict import Prediction
+from .corruptions import LEVELS, corrupt
+from .figures import entropy_histogram, examples, reliability_bins, risk_coverage_points
+from .ood import compare
+from .voters import Voters, make_voters
+
+CORRUPTED = 2000  # inputs that are corrupted, 15 times over: enough for a curve
+
+
+def evaluate(net: nn.Module, split: Split, num_samples: int = 32, seed: int = 0) -> dict[str, Any]:
+    """Accuracy (in [0, 1]), NLL (nats), ECE and more of the mode and, where there is a posterior, of the mean.
+
+    Args:
+        net: takes the inputs as they are in `split`.
+        split: N labelled examples.
+        num_samples: S of the mean; 0 leaves the mean out, as does a network without a posterior.
+        seed: of the posterior draws.
+
+    Returns:
+        As `evaluate_voters`, without its figures.
+    """
+    result = evaluate_voters(make_voters([net], num_samples, seed=seed), split)
+    del result["figures"]
+    return result
+
+
+def evaluate_voters(
+    voters: Voters,
+    split: Split,
+    *,
+    ood: Mapping[str, Tensor] | None = None,
+    corruptions: bool = False,
+    held_out: Split | None = None,
+) -> dict[str, Any]:
+    """Everything that `bayesbinn evaluate` prints and `report.html` shows, as plain numbers.
+
+    Args:
+        voters: whose predictions.
+        split: N labelled examples.
+        ood: inputs of another kind by name, of the same shape.
+        corruptions: also evaluate the first 2,000 examples under noise, blur and rotation at five strengths.
+        held_out: labelled examples outside training and `split`, to fit the temperature of the output on.
+
+    Returns:
+        {"num_examples": N, "num_samples": S, "voters": in words, "batch_norm": "shared" or "own",
+        "mode": {"accuracy", "nll", "brier", "ece", "classwise_ece", "aurc"}, "mean": the same or None,
+        "curve": accuracy, NLL and ECE for 0 (the mode), 1, 2, 4, ..., S networks,
+        "posterior": averages over all weights of `posterior_summary`, or None,
+        "scaled": {"temperature", and the metrics under it}, "ood": {name: see `ood.compare`},
+        "corruptions": {kind: [strength 0, ..., 5]}, "figures": what the report draws}; the last three are empty
+        where they were not asked for.
+
+    Raises:
+        UserError: for a prediction that is not finite, or corruptions of inputs that are not images.
+    """
+    labels = split.y.cpu()
+    mode = _checked(voters.mode(split.x), "mode")
+    mean = None
+    curve = [_curve_point(mode, labels, 0)]
+    for prediction in voters.running(split.x):
+        count = prediction.num_samples
+        if count == voters.num_samples or count & (count - 1) == 0:
+            mean = _checked(prediction, "mean")
+            curve.append(_curve_point(mean, labels, count))
+    best = mean or mode
+    result: dict[str, Any] = {
+        "num_examples": len(split),
+        "num_samples": voters.num_samples,
+        "voters": voters.label,
+        "batch_norm": "shared" if voters.calibration is None else "own",
+        "mode": summary(mode, labels),
+        "mean": summary(mean, labels) if mean else None,
+        "curve": curve,
+        "posterior": _posterior(voters),
+        "scaled": _scaled(voters, best, labels, held_out) if held_out is not None else {},
+        "ood": {},
+        "corruptions": _corruptions(voters, split) if corruptions else {},
+        "figures": {
+            "reliability": {n: reliability_bins(p, labels) for n, p in (("mode", mode), ("mean", mean)) if p},
+            "risk_coverage": {n: risk_coverage_points(p, labels) for n, p in (("mode", mode), ("mean", mean)) if p},
+            "entropy": {"in": entropy_histogram(best)},
+            "examples": examples(best, labels),
+        },
+    }
+    for name, x in (ood or {}).items():
+        outside_mode = _checked(voters.mode(x), "mode")
+        outside = _checked(voters.best(x), "mean")
+        result["ood"][name] = {
+            "num_examples": len(x),
+            "mode": compare(mode, outside_mode),
+            "mean": compare(mean, outside) if mean else None,
+        }
+        result["figures"]["entropy"][name] = entropy_histogram(outside)
+    return result
+
+
+def summary(prediction: Prediction, labels: Tensor) -> dict[str, float]:
+    """The metrics of one prediction; AURC orders by entropy."""
+    probs = prediction.probs.cpu()
+    errors = (prediction.labels.cpu() != labels).double()
+    return {
+        "accuracy": metrics.accuracy(probs, labels),
+        "nll": metrics.nll(probs, labels),
+        "brier": metrics.brier(probs, labels),
+        "ece": metrics.ece(probs, labels),
+        "classwise_ece": metrics.classwise_ece(probs, labels),
+        "aurc": metrics.aurc(errors, prediction.entropy),
+    }
+
+
+def _curve_point(prediction: Prediction, labels: Tensor, count: int) -> dict[str, float]:
+    probs = prediction.probs.cpu()
+    point = {name: getattr(metrics, name)(probs, labels) for name in ("accuracy", "nll", "ece")}
+    return {"samples": count, **point}
+
+
+def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Split) -> dict[str, float]:
+    fitted = _checked(voters.best(held_out.x), "held-out")
+    temperature = metrics.fit_temperature(fitted.probs.cpu(), held_out.y.cpu())
+    probs = metrics.scale_probs(best.probs.cpu(), temperature)
+    names = ("accuracy", "nll", "brier", "ece", "classwise_ece")
+    scaled = {name: getattr(metrics, name)(probs, labels) for name in names}
+    return {"temperature": temperature, "num_held_out": len(held_out), **scaled}
+
+
+def _corruptions(voters: Voters, split: Split) -> dict[str, list[dict[str, float]]]:
+    x, labels = split.x[:CORRUPTED], split.y[:CORRUPTED].cpu()
+    untouched = _corrupted_point(_checked(voters.best(x.float()), "mean"), labels, 0, 0.0)
+    found = {}
+    for kind, levels in LEVELS.items():
+        # all strengths in one pass: the networks are drawn, and their batch norm re-estimated, once
+        damaged = torch.cat([corrupt(x, kind, strength) for strength in range(1, 6)])
+        prediction = _checked(voters.best(damaged), "mean")
+        found[kind] = [untouched]
+        for i, level in enumerate(levels):
+            part = slice(i * len(x), (i + 1) * len(x))
+            found[kind].append(_corrupted_point(_part(prediction, part), labels, i + 1, level))
+    return found
+
+
+def _part(prediction: Prediction, part: slice) -> Prediction:
+    fields = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction)}
+    parts: dict[str, Any] = {k: v[part] if isinstance(v, Tensor) else v for k, v in fields.items()}
+    return Prediction(**parts)
+
+
+def _corrupted_point(prediction: Prediction, labels: Tensor, strength: int, level: float) -> dict[str, float]:
+    point = _curve_point(prediction, labels, prediction.num_samples)
+    del point["samples"]
+    uncertainty = {name: float(getattr(prediction, name).mean()) for name in ("entropy", "mutual_information")}
+    return {"strength": strength, "level": level, "num_examples": len(labels), **point, **uncertainty}
+
+
+def _posterior(voters: Voters) -> dict[str, Any] | None:
+    if voters.kind != "posterior" or not has_posterior(voters.nets[0]):
+        return None
+    total = posterior_summary(voters.nets[0]).total
+    return {name: getattr(total, name) for name in ("num_weights", "entropy", "undecided", "saturated")}
+
+
+def _checked(prediction: Prediction, what: str) -> Prediction:
+    if not bool(prediction.probs.isfinite().all()):
+        raise UserError(f"the network's {what} prediction is not finite: its weights or the inputs hold NaN")
+    return prediction

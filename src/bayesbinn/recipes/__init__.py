@@ -1,0 +1,1 @@
+"""Recipes: the runs behind a table, and what reproduces them."""

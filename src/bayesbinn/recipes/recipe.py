@@ -1,0 +1,103 @@
+"""Recipes: a set of training runs, several seeds each, and where their results are stored.
+
+    title = "MNIST, MLP 784-512×3-10, 10 epochs"
+    seeds = [0, 1, 2]
+
+    [settings]            # of every run: the fields of Config
+    data = "mnist"
+
+    [runs.bayesbinn]      # a run's own settings; its method is its name unless `method` says otherwise
+    [runs.ste]
+    lr = 0.001
+
+A recipe with `script = "FILE.py"` in place of runs hands its `[settings]` to that script.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, unknown
+from ..training.config import make_config, read_toml
+from ..training.methods import resolve
+
+KEYS = ("title", "seeds", "settings", "runs", "script", "note")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; `name` is ITEM-BUDGET, `path` its file."""
+
+    name: str
+    path: Path
+    title: str
+    seeds: list[int]
+    settings: dict[str, Any]
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    script: Path | None = None
+
+    def run_settings(self, run: str, seed: int) -> dict[str, Any]:
+        """The settings of one run: what the recipe shares, the run's own, and the seed."""
+        return {**self.settings, "method": run, **self.runs[run], "seed": seed}
+
+
+def find_recipe(folder: Path, item: str, budget: str) -> Recipe:
+    """The recipe FOLDER/ITEM/BUDGET.toml, checked whole, so that nothing fails after hours.
+
+    Raises:
+        UserError: for an unknown item or budget (naming the nearest), a key that does not exist, or a setting that
+            `train` would refuse.
+    """
+    items = sorted({path.parent.name for path in folder.glob("*/*.toml")})
+    if not items:
+        raise UserError(
+            f"no recipes under {folder}: call reproduce in a clone of the repository, or give --experiments"
+        )
+    if item not in items:
+        raise unknown("item", item, items)
+    budgets = sorted(path.stem for path in (folder / item).glob("*.toml"))
+    if budget not in budgets:
+        raise unknown(f"budget of {item}", budget, budgets)
+    path = folder / item / f"{budget}.toml"
+    content = read_toml(path)
+    for key in content:
+        if key not in KEYS:
+            raise unknown(f"key of {path}", key, KEYS)
+    script = content.get("script")
+    recipe = Recipe(
+        name=f"{item}-{budget}",
+        path=path,
+        title=str(content.get("title", item)),
+        seeds=[int(seed) for seed in content.get("seeds", [0])],
+        settings=content.get("settings", {}),
+        runs=content.get("runs", {}),
+        script=folder / script if script else None,
+    )
+    if recipe.script is not None:
+        if not recipe.script.is_file():
+            raise UserError(f"{path} names the script {script}, which is not in {folder}")
+        return recipe
+    if not recipe.runs:
+        raise UserError(f"{path} has no [runs.NAME]: give at least one")
+    for run in recipe.runs:
+        try:
+            resolve(make_config(recipe.run_settings(run, seed=0)), num_train=1)
+        except UserError as error:
+            raise UserError(f"{path}, run {run!r}: {error}") from None
+    return recipe
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The results stored so far, or {} if there are none.
+
+    Raises:
+        UserError: if the file is not JSON.
+    """
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return results
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the results in {path} ({error}): move the file away") from None

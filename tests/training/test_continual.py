@@ -1,0 +1,224 @@
+"""Continual runs: the same seed gives the same matrix, also after a kill in any task; bad input is one sentence."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bayesbinn.continual import Naive
+from bayesbinn.training import UserError
+from bayesbinn.training.checkpoint import load_checkpoint
+from bayesbinn.training.config import make
+from bayesbinn.training.continual import build, train_continual
+from bayesbinn.training.continual_config import STRATEGIES, ContinualConfig, resolve_continual
+from bayesbinn.training.continual_loop import ContinualCallbacks
+from bayesbinn.training.loop import StoppedError
+from bayesbinn.training.tasks import load_stream
+
+SMALL: dict[str, Any] = {"tasks": 2, "epochs": 1, "batch_size": 128, "width": 16, "depth": 1, "samples": 2}
+KEPT = ("matrix", "mode_row", "mean_row", "untrained", "metrics")
+
+CASES = [
+    *({"strategy": name} for name in STRATEGIES),
+    {"statistics": "task"},
+    {"statistics": "shared", "affine": True},
+    {"strategy": "window", "blend": 0.5, "metaplasticity": 0.1, "limit": 1.0},
+    {"strategy": "replay", "buffer": 50, "head": "multi"},
+    {"data": "split-digits", "head": "multi", "strategy": "joint"},
+    {"data": "rotated-digits"},
+]
+
+
+def small(case: dict[str, Any]) -> dict[str, Any]:
+    return {**SMALL, "row_examples": 50, **case}
+
+
+def kept(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in KEPT} | {
+        "tasks": [{k: v for k, v in line.items() if k != "seconds"} for line in result["tasks"]]
+    }
+
+
+def stopping_at(step: int) -> ContinualCallbacks:
+    steps: list[int] = []
+    return ContinualCallbacks(step=lambda task, done, total: steps.append(done), stop=lambda: len(steps) == step)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_stopping_at_any_step_changes_nothing(tmp_path: Path, case: dict[str, Any]) -> None:
+    straight = train_continual(small(case), tmp_path / "straight")
+    per_task = len(load_stream(make(ContinualConfig, small(case)))[0].train) // 128
+    for stop_at in (1, per_task + 1):  # in the first and in the second task
+        run, callbacks = tmp_path / f"stopped-{stop_at}", stopping_at(stop_at)
+        with pytest.raises(StoppedError):
+            train_continual(small(case), run, callbacks=callbacks)
+        torch.manual_seed(12345)  # nothing may hang on the state that the process happens to be in
+        resumed = train_continual({}, run, resume=True)
+        assert kept(resumed) == kept(straight)
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    results = [train_continual(small({"seed": seed}), tmp_path / str(i)) for i, seed in enumerate((0, 0, 1))]
+    assert kept(results[0]) == kept(results[1])
+    assert results[0]["matrix"] != results[2]["matrix"]
+
+
+def test_results_are_stored_and_complete(tmp_path: Path) -> None:
+    result = train_continual(small({"ood": "digits", "row_samples": 2, "epochs": 4}), tmp_path / "run")
+    assert json.loads((tmp_path / "run/results.json").read_text()) == result
+    matrix = np.array(result["matrix"])
+    assert matrix.shape == (2, 2)
+    assert result["metrics"]["average"] == pytest.approx(matrix[-1].mean())
+    assert result["metrics"]["mean_average"] == pytest.approx(np.mean(result["mean_row"]))
+    assert matrix[0, 0] > 0.3 > matrix[0, 1]  # learned the one, has not seen the other
+    for line in result["tasks"]:
+        assert 0 <= line["entropy"] <= 0.6932
+        assert line["ood_auroc"] == pytest.approx(0.5, abs=0.06)  # the same images, only more of them
+
+
+def test_joint_training_takes_as_many_steps(tmp_path: Path) -> None:
+    counts = []
+    for strategy in ("naive", "joint"):
+        steps: list[int] = []
+        callbacks = ContinualCallbacks(step=lambda task, done, total, steps=steps: steps.append(total))
+        train_continual(small({"strategy": strategy}), tmp_path / strategy, callbacks=callbacks)
+        counts.append(len(steps))
+    assert counts[0] == counts[1] > 0
+
+
+def test_prior_protects_what_naive_forgets(tmp_path: Path) -> None:
+    settings = {"epochs": 12, "batch_size": 32, "width": 64, "tasks": 2, "strength": 2.0, "samples": 8}
+    prior = train_continual(settings, tmp_path / "prior")
+    del settings["strength"]
+    naive = train_continual({**settings, "strategy": "naive"}, tmp_path / "naive")
+    assert prior["mean_row"][0] > naive["mean_row"][0] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"data": "split-digits", "tasks": 6}, "6 tasks need 12 classes, the data has 10: at most 5"),
+        ({"data": "split-digits", "tasks": 3}, "do not divide into 3"),
+        ({"data": "shuffled-digits"}, "unknown stream 'shuffled-digits'"),
+        ({"data": "permuted-digit"}, "did you mean 'digits'"),
+        ({"strategy": "priors"}, "did you mean 'prior'"),
+        ({"strategy": "naive", "strength": 2.0}, "'naive' takes no strength"),
+        ({"strategy": "ewc", "method": "ste"}, "does not go with method 'ste'"),
+        ({"strategy": "replay", "buffer": 100_000}, "buffer 100000 is larger than the data, 2874 examples"),
+        ({"blend": 0.5}, "needs task boundaries"),
+        ({"statistics": "task", "strategy": "joint"}, "need batches of one task"),
+        ({"batch_size": 5000}, "batch_size 5000 exceeds the 1437 training examples"),
+        ({"ood": "permuted"}, "unknown data set"),
+        ({"warmup": 1.0}, "continual takes no warmup"),
+        ({"tasks": 0}, "tasks must be at least 1"),
+        ({"strategy": "window", "window": 10.0, "batch_size": 100}, "batch_size of at most the window"),
+        ({"strategy": "float", "lr": 1e9, "depth": 6, "output_gain": 1e9}, "loss became"),
+    ],
+)
+def test_bad_settings_are_one_sentence(tmp_path: Path, settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        train_continual({"tasks": 2, **settings}, tmp_path / "run")
+
+
+def test_resuming_with_another_stream_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    write_tasks(folder, seed=0)
+    settings = small({"data": f"tasks:{folder}", "batch_size": 20})
+    callbacks = ContinualCallbacks(stop=lambda: True)
+    with pytest.raises(StoppedError):
+        train_continual(settings, tmp_path / "run", callbacks=callbacks)
+    with pytest.raises(UserError, match="was started with data = "):
+        train_continual({"data": "permuted-digits"}, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="was started with stream_seed = 0, not 5"):
+        train_continual({"stream_seed": 5}, tmp_path / "run", resume=True)
+    write_tasks(folder, seed=1)  # the same files, other contents
+    with pytest.raises(UserError, match="another stream"):
+        train_continual({}, tmp_path / "run", resume=True)
+
+
+def write_tasks(folder: Path, seed: int) -> None:
+    random = np.random.RandomState(seed)
+    arrays = {
+        f"{kind}_{part}": random.rand(60, 6).astype(np.float32) if kind == "x" else random.randint(0, 3, 60)
+        for kind in "xy"
+        for part in ("train", "test")
+    }
+    np.savez(folder / "1.npz", **arrays)
+    header = ",".join([*(f"f{i}" for i in range(6)), "label"])
+    rows = [",".join(map(str, [*random.rand(6).round(3), random.randint(0, 3)])) for _ in range(100)]
+    (folder / "2.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def test_own_tasks_from_files(tmp_path: Path) -> None:
+    write_tasks(tmp_path, seed=0)
+    stream = load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 2}))
+    assert [(len(task.train), len(task.test)) for task in stream] == [(60, 60), (80, 20)]
+    assert stream.input_shape == (6,)
+    with pytest.raises(UserError, match="holds 2 tasks"):
+        load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 3}))
+    with pytest.raises(UserError, match="no folder"):
+        load_stream(make(ContinualConfig, {"data": "tasks:/nowhere", "tasks": 3}))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a,b\n1,2\n", "column named label"),
+        ("a,label\n1,0\nx,1\n", "line 3: every column must hold a number"),
+        ("a,label,split\n1,0,train\n2,1,dev\n", "line 3: split must be train or test"),
+        ("a,label,split\n1,0,train\n2,1,train\n", "no test rows"),
+        ("", "column named label"),
+    ],
+)
+def test_bad_csv_files_are_named_with_their_line(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "1.csv").write_text(text)
+    with pytest.raises(UserError, match=why):
+        load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 1}))
+
+
+def test_own_tasks_of_different_shapes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,label\n" + "1,0\n2,1\n" * 5)
+    (tmp_path / "2.csv").write_text("a,b,label\n" + "1,3,0\n2,4,1\n" * 5)
+    with pytest.raises(UserError, match=r"task 2 has train inputs of shape \(2,\), task 1 of shape \(1,\)"):
+        load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 2}))
+
+
+def test_the_window_sets_what_a_step_forgets() -> None:
+    config = make(ContinualConfig, {"strategy": "window", "window": 5000.0, "batch_size": 50, "kl_weight": 0.5})
+    stream = load_stream(config)
+    config = resolve_continual(config, len(stream[0].train))
+    _, optimizers, strategy = build(stream, config)
+    group = optimizers["binary"].param_groups[0]
+    assert group["lr"] * group["kl_weight"] == pytest.approx(50 / 5000)
+    assert group["num_data"] == 5000
+    assert isinstance(strategy, Naive)
+
+
+def test_the_window_keeps_to_its_limit(tmp_path: Path) -> None:
+    train_continual(small({"strategy": "window", "window": 1000.0, "limit": 0.5}), tmp_path / "run")
+    model, _, _ = load_checkpoint(tmp_path / "run")
+    largest = max(float(v.abs().max()) for name, v in model.items() if name.endswith("natural"))
+    assert largest == 0.5  # reached, and not passed
+
+
+@pytest.mark.slow
+def test_killing_the_process_changes_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bayesbinn", "continual", "permuted-digits", "--tasks", "3", "--epochs", "40"]
+    command += ["--batch-size", "32", "--checkpoint-steps", "20", "--threads", "1", "--samples", "2"]
+    subprocess.run([*command, "--output", str(tmp_path / "straight")], check=True, capture_output=True)
+    for attempt in range(4):
+        process = subprocess.Popen([*command, "--output", str(tmp_path / "run"), "--resume"])
+        time.sleep(3 + attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, "--output", str(tmp_path / "run"), "--resume"], check=True, capture_output=True)
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("straight", "run")]
+    assert kept(results[0]) == kept(results[1])
