@@ -15,6 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from torch import nn
 
 import bayesbinn as bb
+from bayesbinn.nn.batch_norm import statistics_of
 from bayesbinn.runtime import FormatError, load
 from bayesbinn.runtime.container import read, write
 from tests.deploy.nets import Sign, mlp, resnet
