@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bayesbinn import BayesBiNN, BinaryLinear, binarize_, calibrate_, disarm_loss, draw, predict, sampled_weights
 from bayesbinn.binarizers import SignSTE
-from bayesbinn.nn import binary_layers, split_parameters
+from bayesbinn.nn import batch_norm, binary_layers, split_parameters
 from bayesbinn.nn.batch_norm import own_statistics, statistics_of
 
 X, SEEN = torch.randn(20, 6, generator=torch.Generator().manual_seed(7)), 3 + 2 * torch.randn(400, 6)
@@ -54,12 +54,21 @@ def assert_as_if_never_calibrated(net):
     assert_same(both(net), both(plain))
 
 
-def test_the_statistics_are_those_of_the_mode_and_the_average_over_draws():
+@pytest.mark.parametrize(
+    ("share", "parts"),
+    [
+        (1000, [slice(0, 400)] * 4),
+        (160, [slice(0, 160), slice(80, 240), slice(160, 320), slice(240, 400)]),
+        (50, [slice(0, 100), slice(100, 200), slice(200, 300), slice(300, 400)]),
+    ],
+)
+def test_the_statistics_are_those_of_the_mode_and_the_average_over_draws(share, parts, monkeypatch):
     net, generator, moments = network(), torch.Generator().manual_seed(3), []
     mode = nn.functional.linear(SEEN, net[0].weight, net[0].bias)
-    for part in SEEN.split(100):
+    monkeypatch.setattr(batch_norm, "SHARE", share)
+    for part in parts:
         weights = draw(net, generator)
-        seen = nn.functional.linear(part, weights["0"], net[0].bias)
+        seen = nn.functional.linear(SEEN[part], weights["0"], net[0].bias)
         moments.append((seen.mean(0), seen.var(0)))
     assert calibrate_(net, SEEN, num_samples=4, seed=3) is net
     norm = net[1]
@@ -326,8 +335,11 @@ def test_other_layers_are_left_alone(norm):
     before = {k: v.clone() for k, v in net.state_dict().items()}
     expected = both(net)
     calibrate_(net, SEEN)
-    assert_same([net.state_dict()[k] for k in before], before.values())
+    assert net.state_dict().keys() == before.keys()
+    assert_same(net.state_dict().values(), before.values())
     assert_same(both(net), expected)
+    net[0].natural.neg_()
+    both(net)  # nothing to warn of
 
 
 def test_networks_without_draws():
@@ -350,6 +362,9 @@ def test_a_part_of_a_network_keeps_its_statistics():
     assert not torch.equal(net[5].running_mean, expected)
     with statistics_of(net[4:], "draws"):
         assert torch.equal(net[5].running_mean, expected)
+    net[7].natural.neg_()
+    with statistics_of(net[7:], "draws"):  # a part without batch norm has nothing to warn of
+        pass
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

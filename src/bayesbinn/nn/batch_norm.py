@@ -25,6 +25,8 @@ from .layers import BinaryLayer, Drawn
 
 M = TypeVar("M", bound=nn.Module)
 
+SHARE = 1024  # inputs that each drawn network sees, where there are as many (docs/design/batch-norm.md)
+
 
 class Statistics(NamedTuple):
     """Mean and variance (C,) of the inputs of one batch norm."""
@@ -38,11 +40,11 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
     """Give the mode of `net`, and its drawn networks, batch-norm statistics of their own, in place.
 
     The mode's are those of all the data.  The draws' are the average of the mean and of the variance over S drawn
-    networks, as training averages them over its steps; each network sees an equal part of the data.  Dropout is on
-    meanwhile, as in training: without it the network gets surer than its calibration bears (docs/uncertainty.md).
-    Both go with the network into its state_dict, and from there into any other.  They end with what they belong to:
-    after further training, `update_bn` or loading, draws use the running statistics again; if λ alone has changed,
-    the next prediction says so.
+    networks, as training averages them over its steps; each network sees its share of the data, or 1,024 inputs if
+    that is more.  Dropout is on meanwhile, as in training: without it the network gets surer than its calibration
+    bears (docs/uncertainty.md).  Both go with the network into its state_dict, and from there into any other.  They
+    end with what they belong to: after further training, `update_bn` or loading, draws use the running statistics
+    again; if λ alone has changed, the next prediction says so.
 
     Args:
         net: batch norm that tracks running statistics is calibrated, all else left alone.
@@ -65,7 +67,7 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    inputs, draws = as_inputs(data, net), has_posterior(net)
+    inputs, draws = as_inputs(data, net), has_posterior(net) and bool(_norms(net))
     mode = _collected(net, inputs, batch_size)
     drawn = _average_of_draws(net, inputs, num_samples, batch_size, seed) if draws else {}
     for norm, own in mode.items():
@@ -183,10 +185,11 @@ def _average_of_draws(
     net: nn.Module, inputs: Inputs, num_samples: int, batch_size: int, seed: int
 ) -> dict[_BatchNorm, Statistics]:
     generator, average = generator_for(net, seed), dict[_BatchNorm, Statistics]()
-    enough = len(inputs) >= 2 * num_samples
-    for part in inputs.parts(num_samples) if enough else [inputs] * num_samples:
+    size = max(len(inputs) // num_samples, min(len(inputs), SHARE))
+    for i in range(num_samples):
+        start = i * (len(inputs) - size) // max(num_samples - 1, 1)
         with fixed_weights(net, draw(net, generator)):
-            for norm, own in _collected(net, part, batch_size).items():
+            for norm, own in _collected(net, inputs.part(start, start + size), batch_size).items():
                 before = average.get(norm, Statistics(torch.zeros(()), torch.zeros(())))
                 average[norm] = Statistics(*(a + b / num_samples for a, b in zip(before, own, strict=True)))
     return average
@@ -195,7 +198,7 @@ def _average_of_draws(
 def _calibrated(net: nn.Module) -> bool:
     """Whether the statistics that `calibrate_` made belong to the network as it is."""
     groups = _groups(net)
-    if all(layer.drawn is None for layer, _ in groups):
+    if not any(norms for _, norms in groups) or all(layer.drawn is None for layer, _ in groups):
         return False
     same = [layer.drawn.fingerprint.cpu() == _fingerprint(layer, norms) for layer, norms in groups if layer.drawn]
     natural, running = torch.stack(same).all(0).tolist()
