@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,6 @@ class Inputs:
         cut = {name: x[start:stop] for name, x in self.kwargs.items()}
         return Inputs(tuple(x[start:stop] for x in self.args), cut)
 
-    def parts(self, count: int) -> Iterator["Inputs"]:
-        """`count` parts whose sizes differ by at most one."""
-        bounds = [i * len(self) // count for i in range(count + 1)]
-        return (self.part(*bounds[i : i + 2]) for i in range(count))
-
     def batches(self, batch_size: int, least: int = 1) -> Iterator["Inputs"]:
         """Even parts of at most `batch_size` examples, but none of fewer than `least` (where there are as many).
 
@@ -47,7 +43,9 @@ class Inputs:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        return self.parts(max(1, min(math.ceil(len(self) / batch_size), len(self) // least)))
+        count = max(1, min(math.ceil(len(self) / batch_size), len(self) // least))
+        bounds = [i * len(self) // count for i in range(count + 1)]
+        return (self.part(*ends) for ends in pairwise(bounds))
 
     def through(self, net: nn.Module) -> Any:
         """What the network returns for them, on its device."""
