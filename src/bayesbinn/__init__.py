@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from .nn import draw as draw
     from .nn import split_parameters as split_parameters
     from .optim import BayesBiNN as BayesBiNN
+    from .optim import optimizer_for as optimizer_for
     from .posterior import posterior_summary as posterior_summary
     from .posterior import sampled_weights as sampled_weights
     from .prediction import Prediction as Prediction
@@ -45,7 +46,7 @@ _MODULES = (
 _NAMES = {
     "disarm": ("disarm_loss",),
     "nn": ("BinaryConv1d", "BinaryConv2d", "BinaryLinear", "binarize_", "calibrate_", "draw", "split_parameters"),
-    "optim": ("BayesBiNN",),
+    "optim": ("BayesBiNN", "optimizer_for"),
     "posterior": ("posterior_summary", "sampled_weights"),
     "prediction": ("Prediction", "RegressionPrediction", "predict", "predict_regression"),
 }

@@ -12,7 +12,7 @@ from .nn.batch_norm import statistics_of
 from .nn.draws import draw as draw
 from .nn.draws import fixed_weights, generator_for, some_binary_layers
 from .nn.draws import has_posterior as has_posterior
-from .optim import BayesBiNN
+from .optim import BayesBiNN, NetworkOptimizer
 
 
 @contextmanager
@@ -98,7 +98,7 @@ class PosteriorSummary:
 
 @torch.no_grad()
 def posterior_summary(
-    net: nn.Module, optimizer: BayesBiNN | None = None, previous: PosteriorSummary | None = None
+    net: nn.Module, optimizer: BayesBiNN | NetworkOptimizer | None = None, previous: PosteriorSummary | None = None
 ) -> PosteriorSummary:
     """Entropy, KL, saturation and flip rate of the posterior, per layer and in total.
 
