@@ -31,17 +31,17 @@ def risk_coverage_points(prediction: Prediction, labels: Tensor) -> dict[str, li
 
 
 def entropy_histograms(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
-    """{"edges": of 24 equal bins up to the largest entropy found, name: shares of the inputs in them, ...}.
+    """Shares of each prediction's inputs in 24 equal bins, from 0 to the largest entropy that any of them has.
 
-    Under each name: "share" (of 1), "mean" and "largest", the entropy of an even guess, log C; entropies in nats.
+    Returns:
+        {"edges", "largest": log C, the entropy of an even guess, "inputs": {name: {"share", "mean"}}}, in nats.
     """
     entropies = {name: p.entropy.cpu().double() for name, p in predictions.items()}
     largest = math.log(next(iter(predictions.values())).probs.shape[-1])
     end = max(float(e.max()) for e in entropies.values()) or largest  # all sure: there is no range
     edges = torch.linspace(0, end, BINS + 1, dtype=torch.float64)
-    return {"edges": edges.tolist()} | {
-        name: {"share": _shares(e, edges), "mean": float(e.mean()), "largest": largest} for name, e in entropies.items()
-    }
+    inputs = {name: {"share": _shares(e, edges), "mean": float(e.mean())} for name, e in entropies.items()}
+    return {"edges": edges.tolist(), "largest": largest, "inputs": inputs}
 
 
 def examples(prediction: Prediction, labels: Tensor) -> dict[str, list[dict[str, Any]]]:

@@ -32,6 +32,7 @@ STYLE: Any = {
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": TEXT,
+    "axes.titley": 1.0,
     "axes.formatter.limits": (-9, 9),  # numbers as they are, without a factor above the axis
     "axes.formatter.useoffset": False,
     "grid.color": GRID,
@@ -144,6 +145,7 @@ def _place(axes: Any, right: float = 0.95) -> None:
     numbers = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
     left = (8 + 0.64 * TEXT * max(map(len, numbers))) / WIDTH
     axes.set_position((left, 0.21, right - left, 0.67))
+    axes.xaxis.set_label_coords(0.5, -0.16)
 
 
 def _svg(title: str, words: str, draw: Callable[[Any], None]) -> str:

@@ -75,14 +75,15 @@ def selective(evaluation: dict[str, Any]) -> Section:
 
 def outside(evaluation: dict[str, Any]) -> Section:
     """Entropy in and out of distribution, and how well each score separates them."""
-    histograms = evaluation["figures"]["entropy"]
-    edges, inside = histograms["edges"], histograms["in"]
+    entropy = evaluation["figures"]["entropy"]
+    edges, inputs = entropy["edges"], entropy["inputs"]
 
     def figure(title: str, words: str, names: Sequence[str]) -> Figure:
-        bins = [Series("test inputs" if n == "in" else n, edges, histograms[n]["share"], "bins") for n in names]
+        bins = [Series("test inputs" if n == "in" else n, edges, inputs[n]["share"], "bins") for n in names]
         return chart(title, words, bins, Axis("entropy (nats)", 0, edges[-1]), Axis("share of inputs", 0))
 
-    start, end = f"Test inputs have a mean entropy of {inside['mean']:.3f} nats", f"of at most {inside['largest']:.2f}."
+    start = f"Test inputs have a mean entropy of {inputs['in']['mean']:.3f} nats"
+    end = f"of at most {entropy['largest']:.2f}."
     heading = "Inputs of another kind"
     if not evaluation["ood"]:
         return Section("outside", heading, figures=[figure("Entropy", f"{start}, {end}", ["in"])])
@@ -90,7 +91,7 @@ def outside(evaluation: dict[str, Any]) -> Section:
     for name, scores in evaluation["ood"].items():
         score, found = best_score(scores)
         words = (
-            f"{start}, {name} {histograms[name]['mean']:.3f}, {end} By {SCORES[score]}, the best score, AUROC "
+            f"{start}, {name} {inputs[name]['mean']:.3f}, {end} By {SCORES[score]}, the best score, AUROC "
             f"{found['auroc']:.3f}."
         )
         figures.append(figure(f"Entropy: test inputs and {name}", words, ["in", name]))
