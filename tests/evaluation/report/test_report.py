@@ -182,7 +182,7 @@ def test_a_damaged_log_is_said_in_one_line_and_the_rest_is_shown(report, tmp_pat
     assert page.notes == [f"{log} is damaged: 1 of 2 lines cannot be read, the first is line 2; they are left out"]
     text = render(page)
     assert page.notes[0] in text
-    assert "After epoch 1 " in text
+    assert "After epoch 1: " in text
 
 
 def test_what_a_page_shows_is_text():

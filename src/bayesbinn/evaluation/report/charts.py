@@ -32,7 +32,7 @@ STYLE: Any = {
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": TEXT,
-    "axes.titley": 1.0,
+    "axes.titley": 1.02,
     "axes.formatter.limits": (-9, 9),  # numbers as they are, without a factor above the axis
     "axes.formatter.useoffset": False,
     "grid.color": GRID,

@@ -113,7 +113,7 @@ def _training(log: Sequence[dict[str, Any]]) -> Section | None:
 
     def pair(title: str, key: str, y: Axis, form: Callable[[float], str]) -> Figure:
         words = (
-            f"After epoch {last['epoch']} {form(last[key])} in training and {form(last[f'{part}_{key}'])} on {part} "
+            f"After epoch {last['epoch']}: {form(last[key])} in training and {form(last[f'{part}_{key}'])} on {part} "
             "data (mode)."
         )
         return chart(title, words, [line("training", key), line(f"{part}, mode", f"{part}_{key}")], x, y)
