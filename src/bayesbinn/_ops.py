@@ -181,6 +181,31 @@ def _learn_cpu(
         square.copy_(_in_turn(squares) / max(natural.numel(), 1))
 
 
+def _learn_cuda(
+    natural: Tensor,
+    grad: Tensor,
+    momentum: Tensor | None,
+    second: Tensor | None,
+    prior: Tensor | None,
+    value: float,
+    lr: float,
+    rate: Tensor | None,
+    *more: Any,
+) -> None:
+    alike = [t for t in (natural, grad, momentum, second, prior) if t is not None]
+    if (
+        not _has_triton()
+        or any(t.dtype != torch.float32 or t.shape != natural.shape or not t.is_contiguous() for t in alike)
+        or any(t.device != natural.device for t in alike)
+        or (rate is not None and rate.ndim > 0)
+    ):
+        _learn_plain(natural, grad, momentum, second, prior, value, lr, rate, *more)
+        return
+    from . import _triton
+
+    _triton.learn_(natural, grad, momentum, second, prior, value, lr, rate, *more[:-1])
+
+
 def _learn_plain(
     natural: Tensor,
     grad: Tensor,
@@ -222,6 +247,7 @@ _library.impl("draw", _draw_cpu, "CPU")
 _library.impl("draw", _draw_cuda, "CUDA")
 _library.impl("draw", _philox.draw, "CompositeExplicitAutograd")
 _library.impl("learn_", _learn_cpu, "CPU")
+_library.impl("learn_", _learn_cuda, "CUDA")
 _library.impl("learn_", _learn_plain, "CompositeExplicitAutograd")
 
 

@@ -128,3 +128,11 @@ def test_closed_outputs_carry_no_information() -> None:
 def test_ewc_checks_its_arguments(wrong: dict) -> None:
     with pytest.raises(ValueError, match="got"):
         EWC(nn.Linear(2, 2), **{"strength": 1.0, **wrong})
+
+
+def test_ewc_leaves_frozen_batch_norm_frozen() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).train()
+    net[1].eval()
+    ewc = EWC(net, strength=1.0, num_examples=8)
+    ewc.after_task(net, Examples(torch.randn(8, 3), torch.arange(8) % 2), None)
+    assert [m.training for m in net.modules()] == [True, True, False, True, True]
