@@ -16,6 +16,7 @@ DASHES: Sequence[Sequence[int]] = ((), (6, 3), (2, 3), (8, 3, 2, 3), (4, 2))  # 
 COLOURS = {f"#00000{i}": f"var(--c{i})" for i in range(1, 6)}
 INK, SOFT, GRID = "#00000a", "#00000b", "#00000c"
 COLOURS |= {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--grid)"}
+BACKGROUND = ("faint", "guide")
 METADATA = ("Creator", "Date", "Format", "Type")
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the reader's font
@@ -78,15 +79,15 @@ def chart(title: str, words: str, series: Sequence[Series], x: Axis, y: Axis, de
     >>> chart("t", "w", [Series("a", [0, 1], [0.5, 1])], Axis("x"), Axis("y")).numbers.rows
     [['0', '0.5000'], ['1', '1.0000']]
     """
-    shown = [s for s in series if s.kind not in ("faint", "guide")]
+    shown = [s for s in series if s.kind not in BACKGROUND]
     keys = [(s.name, f"var(--c{i % 5 + 1})", " ".join(map(str, DASHES[i % 5]))) for i, s in enumerate(shown)]
 
     def draw(axes: Any) -> None:
         for s in series:
-            if s in shown:
-                _draw(axes, s, shown.index(s) % 5)
-            else:
+            if s.kind in BACKGROUND:
                 axes.plot(s.x, s.y, color=SOFT, lw=0.8, ls=":" if s.kind == "guide" else "-", alpha=0.7)
+        for i, s in enumerate(shown):
+            _draw(axes, s, i % 5)
         _scale(axes, x, y, [v for s in series for v in s.y])
 
     numbers = _numbers(f"{title}: {y.label}", shown, x, decimals)
@@ -149,12 +150,13 @@ def _place(axes: Any, right: float = 0.95) -> None:
 
 
 def _svg(title: str, words: str, draw: Callable[[Any], None]) -> str:
-    from matplotlib import rc_context  # slow to import
+    from matplotlib import style  # slow to import
     from matplotlib.figure import Figure as Canvas
 
     buffer = io.StringIO()
     label = escape(f"{title}. {words}", quote=True)
-    with rc_context({**STYLE, "svg.hashsalt": label}):  # the same file for the same numbers; no id twice on a page
+    # whatever the program has set: the same file for the same numbers, and no id twice on a page
+    with style.context({**STYLE, "svg.hashsalt": label}, after_reset=True):
         canvas = Canvas(figsize=(WIDTH / 72, HEIGHT / 72))
         draw(canvas.subplots())
         canvas.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(METADATA))
