@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..evaluation.continual_report import write_report
+from ..evaluation.report import stream_page, write_report
 from ..training import config as configuration
 from ..training.continual import train_continual
 from ..training.continual_config import NOT_USED, STRATEGIES, ContinualConfig
@@ -64,7 +64,8 @@ def continual(
             click.echo(f"stopped and saved: continue with bayesbinn continual --output {output} --resume", err=True)
             sys.exit(stop.exit_status)
     click.echo("\n".join(result_lines(result)))
-    click.echo(f"saved in {output}: {', '.join(write_report(result, output))}")
+    write_report(output / "report.html", stream_page(result, output.resolve().name))
+    click.echo(f"saved in {output}: results.json, report.html")
 
 
 def task_line(line: dict[str, Any], tasks: int) -> str:

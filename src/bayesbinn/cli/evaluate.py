@@ -11,7 +11,7 @@ from ..data.dataset import Data, Split, load_data
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.ood import ood_inputs
-from ..evaluation.report import write_report
+from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import Kind, make_voters
 from ..training import load_run
@@ -90,7 +90,10 @@ def evaluate(
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        write_report(report, runs, net, dataclasses.asdict(config), test.test.x, result)
+        page = run_page(runs, net, dataclasses.asdict(config), test.test.x, result)
+        write_report(report, page)
+        for note in page.notes:
+            click.echo(f"note: {note}", err=True)
         click.echo(f"report in {report}", err=True)
 
 

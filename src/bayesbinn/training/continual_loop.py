@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .. import continual
+from .. import continual, metrics
 from ..continual import Examples, Stream, Task, set_task
 from ..errors import UserError
 from ..optim import BayesBiNN
@@ -204,18 +204,10 @@ class ContinualTrainer:
             total = posterior_summary(self.net, rule if isinstance(rule, BayesBiNN) else None).total
             line = {"entropy": total.entropy, "saturated": total.saturated, "undecided": total.undecided}
         if self.ood is not None:
-            from torchmetrics.functional.classification import binary_auroc  # slow to import
-
-            index = self.progress.task
-            inside = self._test(index).x
-            entropies = []
-            for x in (inside, task.transform(self.ood)):
-                probs = self._predict(index, x, self.config.row_samples or self.config.samples, index).double()
-                entropies.append(torch.special.entr(probs).sum(-1).cpu())
-            scores = torch.cat(entropies)
-            unknown = torch.arange(len(scores)) >= len(inside)
-            ranks = torch.unique(scores, return_inverse=True)[1].double() / len(scores)
-            line["ood_auroc"] = float(binary_auroc(ranks, unknown.long()))
+            index, samples = self.progress.task, self.config.row_samples or self.config.samples
+            pair = self._test(index).x, task.transform(self.ood)
+            probs = (self._predict(index, x, samples, index).double() for x in pair)
+            line["ood_auroc"] = metrics.auroc(*(torch.special.entr(p).sum(-1) for p in probs))
         return line
 
     def save(self) -> None:

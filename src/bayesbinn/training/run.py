@@ -12,7 +12,7 @@ from torch import nn
 from ..data.dataset import load_data, to_device
 from ..environment import environment
 from ..errors import UserError
-from ..evaluation.report import write_report
+from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
@@ -108,7 +108,7 @@ def _train(
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
-    write_report(run / "report.html", [run], net, dataclasses.asdict(config), data.test.x, result)
+    write_report(run / "report.html", run_page([run], net, dataclasses.asdict(config), data.test.x, result))
     del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
     made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})
