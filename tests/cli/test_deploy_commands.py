@@ -55,8 +55,8 @@ def test_bad_settings(cli, folder, arguments, says):
 
 def test_damaged_file(cli, tmp_path):
     (tmp_path / "bad.bbnn").write_bytes(b"nothing of the kind")
-    for command in ("inspect", "bench", "export"):
-        done = cli(command, tmp_path / "bad.bbnn")
+    for command in (("inspect",), ("bench",), ("export", "--format", "c")):
+        done = cli(*command, tmp_path / "bad.bbnn")
         assert done.exit_code == 2
         assert "header length" in done.stderr
 

@@ -12,6 +12,7 @@ from torch import nn
 import bayesbinn as bb
 from bayesbinn.runtime import load
 from tests.deploy.nets import ENGINES, SIZES, Sign, mlp, resnet, trained
+from tests.deploy.reference import reference
 
 Engine = Callable[[str], None]
 
@@ -26,7 +27,7 @@ def check(raw: bytes, x: torch.Tensor, engine: str, threads: int = 1) -> None:
     """All networks in `raw` give the reference's outputs on x."""
     program, network = bb.deploy.load_program(raw), load(raw, threads=threads)
     assert network.engine == engine
-    expected = [bb.deploy.reference(program, x, s).numpy() for s in range(1 + program.num_samples)]
+    expected = [reference(program, x, s).numpy() for s in range(1 + program.num_samples)]
     for sample, outputs in enumerate(expected):
         assert np.array_equal(outputs, network.run(x.numpy(), sample))
     if program.num_samples:

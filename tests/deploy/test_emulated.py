@@ -12,6 +12,7 @@ from torch import nn
 import bayesbinn as bb
 from bayesbinn.runtime.native_engine import encode
 from tests.deploy.nets import SIZES, Sign, mlp, resnet, trained
+from tests.deploy.reference import reference
 
 ROOT = Path(__file__).parents[2]
 COMPILER, EMULATOR = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
@@ -40,7 +41,7 @@ def run(driver: Path, isa: str, raw: bytes, x: torch.Tensor) -> None:
     done = subprocess.run([EMULATOR, str(driver), isa, "2"], input=sent, capture_output=True, check=True)
     found = np.frombuffer(done.stdout, np.float32).reshape(shape)
     for sample in range(count):
-        assert np.array_equal(bb.deploy.reference(program, x, sample).numpy(), found[sample])
+        assert np.array_equal(reference(program, x, sample).numpy(), found[sample])
 
 
 @pytest.mark.parametrize("isa", ["portable", "neon"])

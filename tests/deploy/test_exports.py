@@ -13,6 +13,7 @@ from torch import nn
 import bayesbinn as bb
 from bayesbinn.deploy.export_c import save_c, to_c
 from tests.deploy.nets import Sign, mlp, resnet, trained
+from tests.deploy.reference import reference
 
 CASES = {
     "mlp": (mlp, (20,), None),
@@ -43,7 +44,7 @@ def test_c_is_bit_exact(case: str, activations: str, tmp_path: Path) -> None:
     library = tmp_path / "small.so"
     subprocess.run([compiler, *WARNINGS, "-shared", "-fPIC", str(tmp_path / "small.c"), "-o", str(library)], check=True)
     run = ctypes.CDLL(str(library)).small_run
-    for row, expected in zip(x.numpy(), bb.deploy.reference(program, x).numpy(), strict=True):
+    for row, expected in zip(x.numpy(), reference(program, x).numpy(), strict=True):
         found = np.empty_like(expected)
         row = np.ascontiguousarray(row)
         run(ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(found.ctypes.data))
@@ -67,7 +68,7 @@ def test_c_runs_on_arm(target: str, emulator: str, tmp_path: Path) -> None:
     sources = [str(tmp_path / name) for name in ("net.c", "main.c")]
     subprocess.run([compiler, *WARNINGS, "-static", *sources, "-o", str(tmp_path / "net")], check=True)
     done = subprocess.run([qemu, str(tmp_path / "net")], input=x.numpy().tobytes(), capture_output=True, check=True)
-    expected = bb.deploy.reference(program, x).numpy()
+    expected = reference(program, x).numpy()
     assert np.array_equal(expected, np.frombuffer(done.stdout, np.float32).reshape(expected.shape))
 
 

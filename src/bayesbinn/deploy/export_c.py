@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_bytes
 from ..runtime.program import Op, Program
-from .file import write_atomically
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
 CALLS = {
@@ -70,7 +70,7 @@ def save_c(program: Program, folder: str | Path, name: str = "net") -> list[Path
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, text in to_c(program, name).items():
-        write_atomically(folder / file, text.encode())
+        write_bytes(folder / file, text.encode())
         paths.append(folder / file)
     return paths
 
