@@ -105,6 +105,22 @@ def test_onnx_linear_layers_take_two_bits() -> None:
     assert len(raw) < 1024 * 1024 * 0.4
 
 
+def test_onnx_activations_are_what_the_page_says() -> None:
+    """8 bits in the linear layers of an int8 network, and float in an int16 network."""
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from bayesbinn.deploy.export_onnx import to_onnx
+
+    net = trained(nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 9)))
+    x = torch.randn(5, 512)
+    errors = {}
+    for activations in ("int8", "int16"):
+        raw = to_onnx(bb.deploy.load_program(bb.deploy.pack(net, activations=activations)))  # type: ignore[arg-type]
+        found = ort.InferenceSession(raw, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+        errors[activations] = float(np.abs(found - net(x).detach().numpy()).max() / np.abs(found).max())
+    assert errors["int16"] < 1e-5 < errors["int8"] < 0.05
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_qonnx_runs_in_qonnx(case: str) -> None:
     pytest.importorskip("qonnx")

@@ -4,6 +4,7 @@ The network is traced with `torch.fx`, in evaluation mode; binary layers and tor
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +34,29 @@ class Capture:
     points: list[list[Point]]
 
 
+class _Proxy(fx.Proxy):
+    """Records `x += y` and its like as what they are: torch.fx takes them for `x = x + y`."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__((math, bernoulli), (bernoulli.sign,))  # type: ignore[arg-type]
         self.failed: nn.Module | None = None
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         known = isinstance(module, BinaryLayer) or plain_type(module) in MODULES
@@ -45,6 +65,9 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if m not in (self.submodule_paths or {}):  # made in forward: no part of the network, so it is looked into
             return forward(*args, **kwargs)
+        compiled = getattr(m, "_orig_mod", None)  # by torch.compile, a part of the network
+        if compiled is not None:
+            return compiled(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
@@ -67,7 +90,7 @@ def capture(net: nn.Module, input_shape: Sequence[int]) -> Capture:
     try:
         graph = tracer.trace(net)
     except Exception as error:  # tracing runs the user's own forward, which can raise anything
-        raise UnsupportedError(_untraceable(net, modules, tracer.failed or net, error)) from error
+        raise UnsupportedError(_untraceable(net, modules, tracer, error)) from error
     builder = Builder(net, modules, tuple(input_shape), MODULES | FUNCTIONS)
     for node in graph.nodes:
         builder.visit(node)
@@ -92,17 +115,17 @@ def guess_input_shape(net: nn.Module) -> tuple[int, ...]:
     raise ValueError("the input shape is not known: give calibration=x, a few typical inputs, or input_shape=(C, H, W)")
 
 
-def _untraceable(net: nn.Module, modules: dict[str, nn.Module], failed: nn.Module, error: Exception) -> str:
+def _untraceable(net: nn.Module, modules: dict[str, nn.Module], tracer: _Tracer, error: Exception) -> str:
     """One sentence: where tracing stopped and why, what else does not fit, and what can be done."""
-    where = next((f"module {name!r} ({type(m).__name__})" for name, m in modules.items() if m is failed and name), "")
+    failed = [f"module {name!r} ({type(m).__name__})" for name, m in modules.items() if m is tracer.failed]
     reason = str(error).strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".")
-    others = [
-        f"{name!r} ({type(m).__name__})"
-        for name, m in modules.items()
-        if type(m).__module__.startswith("torch.nn") and not list(m.children()) and plain_type(m) not in MODULES
-    ]
-    more = f", and it has no operation for {', '.join(others[:5])}{', ...' if others[5:] else ''}" if others else ""
+    others: dict[str, str] = {}
+    for name, m in modules.items():  # the outermost first
+        whole = tracer.is_leaf_module(m, name) and type(m).forward is not nn.Module.forward and name
+        if whole and plain_type(m) not in MODULES and not any(name.startswith(f"{other}.") for other in others):
+            others[name] = f"{name!r} ({type(m).__name__})"
+    more = f"; besides, a file has no operation for {', '.join(others.values())}" if others else ""
     return (
-        f"{type(net).__name__} cannot be traced: {where or 'its forward'} fails with {reason!r}, where packing may not "
-        f"branch on values or shapes{more}: {HELP}"
+        f"{type(net).__name__} cannot be packed: {failed[0] if failed else 'its forward'} cannot be traced ({reason}), "
+        f"for it may not branch on values or shapes{more}; {HELP}"
     )

@@ -11,14 +11,6 @@ from ..files import write_bytes
 from ..runtime.program import Op, Program
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
-CALLS = {
-    "max_pool": "max_pool",
-    "avg_pool": "avg_pool",
-    "add": "add",
-    "affine": "affine",
-    "clamp": "clamp",
-    "sign": "sign",
-}
 
 
 def to_c(program: Program, name: str = "net") -> dict[str, str]:
@@ -111,8 +103,7 @@ def _call(index: int, op: Op, sources: list[str], to: str, constants: list[str])
     sizes = [*op.source, *op.shape, *pairs, op.groups]
     fields = ", ".join([*map(str, sizes), str(levels), _number(step), str(zero), _number(op.low), _number(op.high)])
     constants.append(f"static const layer layer{index} = {{{fields}, {', '.join(arrays.values())}}};\n")
-    kind = CALLS.get(op.kind, op.kind)
-    return f"{kind}(&layer{index}, {', '.join(sources)}, {to});"
+    return f"{op.kind}(&layer{index}, {', '.join(sources)}, {to});"
 
 
 def _array(name: str, values: NDArray[np.generic]) -> str:

@@ -58,14 +58,15 @@ def _verify(program: Program, captured: Capture, x: Tensor, record: Record, samp
     weights = twin.weights(program, sample, torch.float64)
     network = f"sample {sample}" if sample else "the mode"
     given = x.detach().cpu().double().reshape(twin.inner(x.shape))
-    values = [_shown(_Value(given, torch.zeros_like(given)), captured.points[0], record, f"the input of {network}")]
+    which = f"nothing in {network}"
+    values = [_shown(_Value(given, torch.zeros_like(given)), captured.points[0], record, which)]
     for index, (op, step) in enumerate(zip(program.ops, captured.steps, strict=True)):
         inputs, weight = [values[i] for i in op.inputs], weights[index]
         value = _rounded(op, inputs, weight, unit, step.size)
         which = f"{', '.join(map(repr, step.parts))} in {network}"
         _check_quantised(op, inputs[0].exact, value, weight, sample, which)
         values.append(_shown(value, captured.points[index + 1], record, which))
-    _compare(record.output, values[-1], "its output is", f"the output of {network}")
+    _compare(record.output, values[-1], "the output is", which)
 
 
 def _rounded(op: Op, inputs: list[_Value], weight: Tensor | None, unit: float, size: Tensor | None) -> _Value:
