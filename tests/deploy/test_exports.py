@@ -12,13 +12,14 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn.deploy.export_c import save_c, to_c
-from tests.deploy.nets import Sign, mlp, resnet, trained
+from tests.deploy.nets import Sign, mlp, real_first, resnet, trained
 from tests.deploy.reference import reference
 
 CASES = {
     "mlp": (mlp, (20,), None),
     "calibrated": (mlp, (20,), 64),
     "resnet": (resnet, (3, 12, 12), None),
+    "real first": (real_first, (20,), None),
     "sequence": (lambda: trained(nn.Sequential(nn.Conv1d(4, 9, 5, 2), nn.BatchNorm1d(9), nn.ReLU())), (4, 30), None),
     "sign": (lambda: trained(nn.Sequential(Sign(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 3))), (70,), None),
 }
