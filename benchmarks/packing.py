@@ -6,7 +6,7 @@ python benchmarks/packing.py --output benchmarks/results/packing.json
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,23 @@ from bayesbinn.training.models import ModelConfig, build_model
 FACTORS = [1 + 10.0**-k for k in range(1, 8)]
 
 
-def networks() -> dict[str, tuple[nn.Module, Tensor]]:
-    """Networks of full width, with the batch-norm statistics of random images, and such images."""
-    made = {}
-    for name, model, width in (
-        ("mlp 784-2048×3-10", "mlp", 2048),
-        ("vgg-small", "vgg-small", 0),
-        ("resnet18", "resnet18", 0),
-    ):
+NETWORKS = {
+    "mlp 784-2048×3-10": ({"model": "mlp", "width": 2048}, (1, 28, 28)),
+    "vgg-small, quarter width": ({"model": "vgg-small", "width_multiplier": 0.25}, (3, 32, 32)),
+    "resnet18, quarter width": ({"model": "resnet18", "width_multiplier": 0.25}, (3, 32, 32)),
+}
+
+
+def networks() -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """Networks with the batch-norm statistics of random images, and such images."""
+    for name, (config, shape) in NETWORKS.items():
         torch.manual_seed(0)
-        shape = (1, 28, 28) if model == "mlp" else (3, 32, 32)
-        config = ModelConfig(model=model, width=width) if width else ModelConfig(model=model)
-        net, x = bb.binarize_(build_model(config, shape, 10)), torch.randint(256, (32, *shape)).float()
+        net = bb.binarize_(build_model(ModelConfig(**config), shape, 10))
+        x = torch.randint(256, (16, *shape)).float()
         with torch.no_grad():
             for _ in range(20):
                 net(x)
-        made[name] = net.eval(), x
-    return made
+        yield name, net.eval(), x
 
 
 def measure(net: nn.Module, x: Tensor, activations: Any) -> dict[str, Any]:
@@ -61,19 +61,19 @@ def measure(net: nn.Module, x: Tensor, activations: Any) -> dict[str, Any]:
     return {"largest share of what is allowed": shares, "seconds": seconds, "seconds without the check": unchecked}
 
 
-def smallest_factor(net: nn.Module, x: Tensor) -> dict[str, float]:
-    """For each binary layer: the smallest factor of FACTORS on its output, by a hook, that is refused."""
-    found = {}
-    for name, layer in bb.nn.binary_layers(net):
-        for factor in FACTORS:
-            hook = layer.register_forward_hook(lambda module, inputs, output, factor=factor: output * factor)
-            try:
-                bb.deploy.pack(net, calibration=x)
-                break
-            except UnsupportedError:
-                found[name] = factor - 1
-            finally:
-                hook.remove()
+def smallest_factor(net: nn.Module, x: Tensor) -> float:
+    """The smallest factor of FACTORS that is refused, where a hook puts it on the layer of the largest fan-in."""
+    found, layers = float("inf"), [layer for _, layer in bb.nn.binary_layers(net)]
+    layer = max(layers, key=lambda layer: layer.natural[0].numel())
+    for factor in FACTORS:
+        hook = layer.register_forward_hook(lambda module, inputs, output, factor=factor: output * factor)
+        try:
+            bb.deploy.pack(net, calibration=x)
+            break
+        except UnsupportedError:
+            found = factor - 1
+        finally:
+            hook.remove()
     return found
 
 
@@ -93,10 +93,9 @@ def main() -> None:
         "environment": environment(),
         "networks": {},
     }
-    for name, (net, x) in networks().items():
+    for name, net, x in networks():
         entry = {activations: measure(net, x, activations) for activations in ("int8", "int16")}
-        worst = max(smallest_factor(net, x).values())
-        result["networks"][name] = entry | {"a hook's factor on any one binary layer is found from 1 +": worst}
+        result["networks"][name] = entry | {"a hook's factor is found from 1 +": smallest_factor(net, x)}
         print(name, json.dumps(result["networks"][name], indent=1))
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

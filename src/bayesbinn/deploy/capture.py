@@ -3,7 +3,6 @@
 The network is traced with `torch.fx`, in evaluation mode; binary layers and torch's own modules are kept whole.
 """
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class _Proxy(fx.Proxy):
 
 class _Tracer(fx.Tracer):
     def __init__(self) -> None:
-        super().__init__((math, bernoulli), (bernoulli.sign,))  # type: ignore[arg-type]
+        super().__init__((bernoulli,), (bernoulli.sign,))
         self.failed: nn.Module | None = None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -22,12 +22,12 @@ from .capture import Capture
 from .networks import Record
 
 REASONS = (
-    "a hook, dropout that stays on, or a forward that depends on more than its input? A file holds none of them: "
-    "write it in forward, as operations that docs/deploy.md lists"
+    "a file holds no hook, no dropout that stays on and nothing that depends on more than the input; "
+    "write what does this in forward, as operations that docs/deploy.md lists"
 )
-ROUNDING = (
-    4  # times eps · √fan-in: float sums err by about eps / 2, by √fan-in times that where all terms have one sign
-)
+# times eps: a float sum errs by about eps / 2, √fan-in times that where all terms have one sign; scale and shift are
+# products and quotients of several numbers, each of them rounded
+ROUNDING, FACTORS = 2, 4
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _verify(program: Program, captured: Capture, x: Tensor, record: Record, samp
 def _rounded(op: Op, inputs: list[_Value], weight: Tensor | None, unit: float, size: Tensor | None) -> _Value:
     """The operation in float64 with float activations, and how far float arithmetic of relative error `unit` may be."""
     exact = twin.run_op(op, [v.exact for v in inputs], weight)
-    unit *= math.sqrt(math.prod(op.weight_shape[1:]) if weight is not None else math.prod(op.kernel))
+    unit *= FACTORS + math.sqrt(math.prod(op.weight_shape[1:]) if weight is not None else math.prod(op.kernel))
     errors, sizes = [v.error for v in inputs], [v.exact.abs() for v in inputs]
     if op.kind == "sign" or (op.activation is not None and op.activation.kind == "sign"):
         errors = [2.0 * (v.exact.abs() < v.error) for v in inputs]  # the sign may be the other
