@@ -262,6 +262,8 @@ def test_settings_out_of_range() -> None:
         bb.deploy.pack(net, activations="int4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="calibration"):
         bb.deploy.pack(net, calibration=torch.full((2, 20), torch.nan))
+    with pytest.raises(ValueError, match=r"input_shape is \(3,\)"):
+        bb.deploy.pack(net, calibration=torch.zeros(2, 20), input_shape=(3,))
     with pytest.raises(ValueError, match="no binary layer"):
         bb.deploy.pack(nn.Sequential(nn.Linear(2, 2)))
     with pytest.raises(ValueError, match="input shape"):

@@ -250,6 +250,15 @@ def test_sound_networks_are_never_refused(activations: Any, calibrated: bool) ->
             )
 
 
+def test_settings_that_prefer_speed_to_precision_stay_out_of_it() -> None:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        bb.deploy.pack(trained(nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 9)), exclude="0"))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_a_wrong_bit_of_one_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [0]
 

@@ -49,7 +49,8 @@ def save(
             read 1 bit either way.
         calibration: (B, ...) typical inputs, from which one fixed range per layer is taken; None: each input's own
             range is measured as it passes, which is often more precise and needs no data.
-        input_shape: without the batch; needed without calibration, unless the network starts with a linear layer.
+        input_shape: without the batch, as in calibration; needed without it, unless the network starts with a linear
+            layer.
 
     Returns:
         The program that the file holds.
@@ -94,6 +95,8 @@ def pack(
         raise ValueError(f"num_samples must be 0 to {MAX_SAMPLES}, got {num_samples}")
     if calibration is not None and (len(calibration) == 0 or not bool(torch.isfinite(calibration).all())):
         raise ValueError("calibration must hold at least one input, and neither NaN nor inf")
+    if calibration is not None and input_shape is not None and tuple(input_shape) != calibration.shape[1:]:
+        raise ValueError(f"input_shape is {tuple(input_shape)}, but inputs of calibration have {calibration.shape[1:]}")
     net = getattr(net, "_orig_mod", net)  # what torch.compile wraps
     if plain_type(net) in MODULES:
         net = nn.Sequential(net)  # a bare layer: tracing needs something that holds it

@@ -61,14 +61,14 @@ class Networks:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Inside, the network is as it is packed: in evaluation mode, run eagerly, with one batch norm for all.
+        """Inside, the network is as it is packed: in evaluation mode, eager, in full float32.
 
         All networks of a file share the statistics of batch norm; with samples they are those of the draws.
         """
         shared: AbstractContextManager[object] = drawn_statistics(self.net) if self.num_samples else nullcontext()
         compiles = "torch._dynamo" in sys.modules  # importing it to say so would take seconds
         eager = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
-        with torch.no_grad(), eager, evaluating(self.net), shared:
+        with torch.no_grad(), eager, _full_precision(), evaluating(self.net), shared:
             yield
 
     def each(self) -> Iterator[nn.Module]:
@@ -119,6 +119,18 @@ class Networks:
         """`count` inputs of this shape, normally distributed, in the network's own type: where no others are given."""
         binary, real = split_parameters(self.net)
         return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)).to((real + binary)[0].dtype)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Inside, float32 is float32, and not TF32 or bfloat16 where the settings prefer speed."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _watch(name: str, module: nn.Module, points: set[Point], record: Record, hooks: ExitStack) -> None:
