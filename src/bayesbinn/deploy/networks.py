@@ -5,7 +5,7 @@ This is all that packing asks of the posterior.
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..nn import binary_layers, split_parameters
-from ..outputs import evaluating
-from ..posterior import drawn_statistics, generator_for, has_posterior, sampled_weights
+from ..nn.batch_norm import statistics_of
+from ..nn.draws import generator_for, has_posterior, some_binary_layers
+from ..nn.inputs import evaluating
+from ..posterior import sampled_weights
 from .bits import pack_signs
 from .builder import Point, UnsupportedError
 
@@ -52,8 +54,7 @@ class Networks:
     seed: int
 
     def __post_init__(self) -> None:
-        if not any(binary_layers(self.net)):
-            raise ValueError(f"{type(self.net).__name__} has no binary layer: make it binary with binarize_(net)")
+        some_binary_layers(self.net)
         if self.num_samples and not has_posterior(self.net):
             raise ValueError(
                 f"num_samples is {self.num_samples}, but this network has no posterior to draw from: use 0"
@@ -65,7 +66,7 @@ class Networks:
 
         All networks of a file share the statistics of batch norm; with samples they are those of the draws.
         """
-        shared: AbstractContextManager[object] = drawn_statistics(self.net) if self.num_samples else nullcontext()
+        shared = statistics_of(self.net, "draws" if self.num_samples else "mode")
         compiles = "torch._dynamo" in sys.modules  # importing it to say so would take seconds
         eager = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
         with torch.no_grad(), eager, _full_precision(), evaluating(self.net), shared:
