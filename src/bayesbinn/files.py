@@ -1,25 +1,35 @@
 """Files that are there whole or not at all, and what can be read of one that is damaged."""
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all (temporary name, flush to disk, rename)."""
-    temporary = path.with_name(f".{path.name}.new")
-    write_bytes(temporary, text.encode())
-    temporary.replace(path)
+    """`write_bytes` of a text, in UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file so that it is there whole or not at all: under a name of its own, flushed to the disk, renamed."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)  # mkstemp's own mode is 0600
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
 
 
 def read_json_lines(path: Path, keys: Set[str]) -> tuple[list[dict[str, Any]], list[str]]:
