@@ -17,6 +17,7 @@ from ..training.distributed import SHARDINGS, LostError, PeerError, ranks
 from ..training.loop import Callbacks, StoppedError
 from ..training.methods import check_method
 from ..training.run import train as run_training
+from .notes import show_notes
 from .tables import evaluation_lines
 
 
@@ -104,7 +105,7 @@ def train(
             text = epoch_line(line, epochs)
             bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
 
-        callbacks = Callbacks(after_step, after_epoch, stop.asked)
+        callbacks = Callbacks(after_step, after_epoch, stop.asked, lambda note: show_notes([note]))
         try:
             result = run_training(
                 settings, output, resume=resume, callbacks=callbacks, sharding=sharding, timeout=timeout

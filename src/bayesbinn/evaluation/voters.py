@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ..data.dataset import channels_last
+from ..data import channels_last
 from ..errors import UserError
 from ..outputs import dropout_outputs, ensemble_outputs, posterior_outputs
 from ..posterior import has_posterior

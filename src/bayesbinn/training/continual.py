@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .. import continual
 from ..continual import Stream
-from ..data.dataset import load_data
+from ..data import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text

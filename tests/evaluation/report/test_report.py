@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from bayesbinn.data.dataset import load_data
+from bayesbinn.data import load_data
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.report import write_report
 from bayesbinn.evaluation.scores import evaluate_voters
