@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayesbinn.data import load_data
+from bayesbinn.data import load_data, load_tasks
 from bayesbinn.data.sets import CALIBRATION
 from bayesbinn.errors import UserError
 from tests.runs import blobs
@@ -302,3 +302,29 @@ def test_fingerprints_tell_data_apart():
     ):
         seen.add(load_data(arrays | change).fingerprint)
     assert len(seen) == 5
+
+
+def test_data_given_again_hold_out_a_part_once():
+    data = load_data(blobs(), validation=0.2)
+    assert load_data(data) is data
+    with pytest.raises(UserError, match="data holds 20 examples out already: leave validation out"):
+        load_data(data, validation=0.1)
+
+
+# --- several sets for one network ---
+
+
+def test_tasks_share_classes_and_offset(tmp_path):
+    names = []
+    for i, (labels, shift) in enumerate(((("cat", "dog"), 1e9), (("ant", "dog"), 1e9 + 50))):
+        arrays = scaled(1.0, shift)
+        for part in ("y_train", "y_test"):
+            arrays[part] = np.array(labels)[arrays[part] % 2]
+        np.savez(tmp_path / f"{i}.npz", **arrays)
+        names.append(f"npz:{tmp_path}/{i}.npz")
+    first, second = load_tasks(names)
+    assert first.classes == second.classes == ("ant", "cat", "dog")
+    assert sorted(first.train.y.unique().tolist()) == [1, 2]
+    assert sorted(second.train.y.unique().tolist()) == [0, 2]
+    assert first.offset == second.offset != ()
+    torch.testing.assert_close(second.train.x - 50, first.train.x, atol=1e-4, rtol=0)

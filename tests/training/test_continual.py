@@ -162,6 +162,7 @@ def test_own_tasks_from_files(tmp_path: Path) -> None:
     stream = load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 2}))
     assert [(len(task.train), len(task.test)) for task in stream] == [(60, 60), (80, 20)]
     assert stream.input_shape == (6,)
+    assert any("2.csv has no test part: " in note for note in stream.notes)
     with pytest.raises(UserError, match="holds 2 tasks"):
         load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 3}))
     with pytest.raises(UserError, match="no folder"):

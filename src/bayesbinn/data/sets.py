@@ -124,8 +124,13 @@ def load_tasks(names: Sequence[str]) -> list[Data]:
         UserError: as `load_data`.
     """
     sources = [read_set(name) for name in names]
-    parts = [part for source in sources for part in (source.train, source.test) if part is not None]
-    classes = _classes(names[0], np.concatenate([label_names(names[0], y, len(y)) for _, y in parts]))
+    labels = [
+        label_names(name, part[1], len(part[1]))
+        for name, source in zip(names, sources, strict=True)
+        for part in (source.train, source.test)
+        if part is not None
+    ]
+    classes = _classes(names[0], np.concatenate(labels))
     tasks: list[Data] = []
     for name, source in zip(names, sources, strict=True):
         tasks.append(_made(name, source, classes, tasks[0].offset if tasks else None))
@@ -194,6 +199,8 @@ def _classes(name: str, names: Array) -> tuple[str, ...]:
 def _held_out(data: Data, share: float) -> Data:
     """The same data with a share of the training part held out, and the statistics of the rest."""
     train = data.train
+    if data.validation is not None:
+        raise UserError(f"{data.name} holds {len(data.validation)} examples out already: leave validation out")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SPLIT_SEED))
     count = max(1, round(share * len(train)))
     if count >= len(train):

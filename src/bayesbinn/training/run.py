@@ -77,9 +77,9 @@ def _train(
             torch.set_num_threads(config.threads)
         device = find_device(config.device)
         data = load_data(config.data, config.validation)
-        if callbacks is not None and world.main:
-            for note in data.notes:
-                callbacks.note(note)
+        callbacks = callbacks or Callbacks()
+        for note in data.notes if world.main else ():
+            callbacks.note(note)
         config = resolve(config, len(data.train))
         if config.augment == "crop-flip" and len(data.input_shape) != 3:
             raise UserError(f"augment 'crop-flip' needs images, {config.data} has inputs of shape {data.input_shape}")

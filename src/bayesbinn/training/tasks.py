@@ -1,6 +1,7 @@
 """Streams by name: permutations, rotations and splits of the data sets that `train` knows, and folders of tasks."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rota
 from ..errors import UserError, unknown
 from .continual_config import ContinualConfig
 
+FOLDER = "tasks:"
 KINDS = ("permuted", "rotated", "split")
 
 
@@ -25,25 +27,29 @@ def load_stream(config: ContinualConfig) -> Stream:
     """
     kind, _, name = config.data.partition("-")
     try:
-        if config.data.startswith("tasks:"):
-            stream = _from_folder(Path(config.data.removeprefix("tasks:")), config.tasks)
+        if config.data.startswith(FOLDER):
+            stream = _from_folder(Path(config.data.removeprefix(FOLDER)).expanduser(), config.tasks)
         elif kind in KINDS and name:
-            data = sets.load_data(name)
-            train, test = Examples(data.train.x, data.train.y), Examples(data.test.x, data.test.y)
-            if kind == "split":
-                seed = config.stream_seed or None
-                return split(train, test, config.tasks, heads=config.head == "multi", seed=seed)
-            if kind == "permuted":
-                stream = permuted(train, test, config.tasks, config.stream_seed)
-            else:
-                stream = rotated(train, test, config.tasks, config.stream_seed, config.max_angle)
+            stream = _from_data(kind, sets.load_data(name), config)
         else:
             raise unknown("stream", config.data, [*(f"{k}-DATA" for k in KINDS), "tasks:FOLDER"])
     except UserError:
         raise
     except ValueError as error:  # what the library refuses, the user asked for
         raise UserError(f"{config.data}: {error}") from None
-    return multi_head(stream) if config.head == "multi" else stream
+    return multi_head(stream) if config.head == "multi" and stream.heads is None else stream
+
+
+def absolute(name: str) -> str:
+    """The name of a stream with an absolute path, as `data.absolute`.
+
+    >>> absolute("permuted-npz:/data/set.npz"), absolute("tasks:/data/tasks")
+    ('permuted-npz:/data/set.npz', 'tasks:/data/tasks')
+    """
+    if name.startswith(FOLDER):
+        return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser().absolute()}"
+    kind, dash, data = name.partition("-")
+    return f"{kind}{dash}{sets.absolute(data)}"
 
 
 def statistics(stream: Stream) -> tuple[Tensor, Tensor]:
@@ -63,6 +69,18 @@ def fingerprint(stream: Stream) -> str:
     return digest.hexdigest()[:16]
 
 
+def _from_data(kind: str, data: sets.Data, config: ContinualConfig) -> Stream:
+    train, test = (Examples(part.x, part.y) for part in (data.train, data.test))
+    if kind == "split":
+        seed = config.stream_seed or None
+        stream = split(train, test, config.tasks, heads=config.head == "multi", seed=seed)
+    elif kind == "permuted":
+        stream = permuted(train, test, config.tasks, config.stream_seed)
+    else:
+        stream = rotated(train, test, config.tasks, config.stream_seed, config.max_angle)
+    return replace(stream, offset=data.offset, notes=data.notes)
+
+
 def _from_folder(folder: Path, num_tasks: int) -> Stream:
     if not folder.is_dir():
         raise UserError(f"no folder at {folder}: give tasks:FOLDER with a .npz or .csv file per task")
@@ -70,7 +88,7 @@ def _from_folder(folder: Path, num_tasks: int) -> Stream:
     if num_tasks > len(files):
         raise UserError(f"{folder} holds {len(files)} tasks (.npz or .csv files), not {num_tasks}: lower tasks")
     names = [f"{file.suffix[1:].lower()}:{file}" for file in files[:num_tasks]]
-    tasks = [
-        (Examples(task.train.x, task.train.y), Examples(task.test.x, task.test.y)) for task in sets.load_tasks(names)
-    ]
-    return from_tasks(tasks, str(folder))
+    tasks = sets.load_tasks(names)
+    pairs = [(Examples(t.train.x, t.train.y), Examples(t.test.x, t.test.y)) for t in tasks]
+    notes = tuple(note for task in tasks for note in task.notes)
+    return replace(from_tasks(pairs, str(folder)), offset=tasks[0].offset, notes=notes)
