@@ -67,6 +67,9 @@ def place(folder, tmp_path, monkeypatch):
                         ("nan", np.full((3, 8, 8), np.nan))):  # fmt: skip
         np.save(f"{name}.npy", array)
     (tmp_path / "x.csv").write_text("1,2")
+    (tmp_path / "fields.csv").write_text("a,b,label\n1,2,0\n1,5,2,1\n")
+    (tmp_path / "doubled.csv").write_text("a,a,label\n1,2,0\n")
+    np.savez("maps.npz", **blobs((64, 4, 4)))
     (tmp_path / "x.png").write_bytes(b"no image")
     return tmp_path
 
@@ -166,12 +169,16 @@ CASES = [
     (("evaluate", "images", "--voters", "ensemble"), "voters 'ensemble' needs at least two RUNs, got 1"),
     (("evaluate", "images", "--scale"), r"--scale needs examples that images has not trained on.*--validation 0\.1"),
     (("predict", "images", "none-such.npy"), r"no file at none-such\.npy: give an existing"),
-    (("predict", "images", "x.npy", "x.csv"), r"cannot read x\.csv: \.csv suffix, expected \.npy, \.npz"),
+    (("predict", "images", "x.npy", "x.csv"), r"x\.csv is empty, of shape \(0, 2\): give at least one input"),
     (("predict", "images", "x.npy", "wide.npy"), r"wide\.npy has inputs of shape \(1, 9, 9\), the network takes \(1, 8, 8\)"),
     (("predict", "images", "none.npy"), r"none\.npy is empty, of shape \(0, 8, 8\): give at least one input"),
     (("predict", "images", "nan.npy"), r"nan\.npy holds NaN, infinity or .*: clean the data first"),
     (("predict", "images", "x.png"), r"cannot read the image x\.png \(.*\): replace or remove it"),
     (("predict", "images", "lacking.npz"), r"lacking\.npz has inputs of shape \(8,\), the network takes \(1, 8, 8\)"),
+    (("predict", "images", "x.txt"), r"cannot read x\.txt: \.txt suffix, expected \.npy, \.npz, \.csv or an image"),
+    (data("csv:fields.csv"), r"fields\.csv, line 3 has 4 fields, the header 3 \(a decimal comma\? write 1\.5\): mend"),
+    (data("csv:doubled.csv"), r"doubled\.csv has two columns named 'a': rename one, or remove it"),
+    (data("npz:maps.npz"), r"x_train has shape \(100, 64, 4, 4\), whose channels may be first or last: say which"),
     (("predict", "images", "void"), "cannot read void: no suffix, expected"),
 ]  # fmt: skip
 

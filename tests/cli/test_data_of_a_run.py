@@ -102,3 +102,20 @@ def test_data_that_have_changed_are_noticed(cli, place):
     done = cli("evaluate", "run", "--no-report")
     assert done.exit_code == 0
     assert done.stderr.startswith(f"note: npz:{place}/set.npz has changed since training: 100+40 examples, digest ")
+
+
+def test_tables_from_training_to_predictions(cli, place):
+    rows = [f"{1_700_000_000 + i},{i % 3},{words(i % 3)}" for i in range(100)]
+    (place / "t.csv").write_text("\n".join(["time,b,label", *rows]))
+    done = cli("train", "csv:t.csv", "--output", "run", *TINY)
+    assert done.exit_code == 0, done.output
+    first, second = done.stderr.splitlines()
+    assert first == "note: csv:t.csv has no test part: 21 of 100 examples, a fifth of each class, become it"
+    assert second.startswith("note: float32 cannot tell apart the values of feature 0 of csv:t.csv: 17000000")
+    rows = list(csv.DictReader(cli("predict", "run", "t.csv").stdout.splitlines()))
+    assert (len(rows), {row["class"] for row in rows} <= {"ant", "bee", "cat"}) == (100, True)
+    (place / "turned.csv").write_text("b,time,label\n" + "1,2,ant\n" * 9)
+    for arguments in (("predict", "run", "turned.csv"), ("evaluate", "run", "--data", "csv:turned.csv")):
+        done = cli(*arguments)
+        assert done.exit_code == 2
+        assert "turned.csv has 'b' as column 1, training has 'time' there: give the same columns" in done.stderr

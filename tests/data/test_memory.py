@@ -61,7 +61,7 @@ def test_a_fifth_of_each_class_becomes_the_test_part(data):
     assert len(found.train) + len(found.test) == 100
     rows = torch.cat([found.train.x, found.test.x])
     assert torch.equal(rows.sort(0).values, torch.from_numpy(X).sort(0).values)
-    assert "mine has no test part: 21 of 100 examples, a fifth of each class, are it" in found.notes
+    assert "mine has no test part: 21 of 100 examples, a fifth of each class, become it" in found.notes
     torch.manual_seed(5)
     assert load_data(data).fingerprint == found.fingerprint
 

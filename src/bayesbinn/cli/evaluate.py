@@ -80,7 +80,7 @@ def evaluate(
             raise UserError(
                 f"{run} is of other inputs or classes than {runs[0]}: an ensemble needs runs of one data set"
             )
-    known = {"classes": description["classes"], "offset": description["offset"]}
+    known = {key: description[key] for key in ("classes", "offset", "features")}
     own = load_data(config.data, config.validation, **known)
     test = own if data is None or absolute(data) == config.data else load_data(data, **known)
     show_notes([*test.notes, *_changed(own, description)], quiet)

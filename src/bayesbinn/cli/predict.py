@@ -31,12 +31,12 @@ COLUMNS = ("file", "index", "label", "class", "probability", "entropy", "mutual_
 def predict(
     run: Path, files: tuple[Path, ...], samples: int, seed: int, device: str, as_json: bool, quiet: bool
 ) -> None:
-    """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, or an image)."""
+    """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, .csv, or an image)."""
     net, _, description = load_run(run, device)
     if not has_posterior(net):
         samples = 0  # one network is all there is: its own probabilities
-    shape, offset, classes = (description[key] for key in ("input_shape", "offset", "classes"))
-    inputs = [(file, *read_inputs(file, shape, offset)) for file in files]  # all, before any output
+    classes, *known = (description[key] for key in ("classes", "input_shape", "offset", "features"))
+    inputs = [(file, *read_inputs(file, *known)) for file in files]  # all, before any output
     show_notes((note for _, _, notes in inputs for note in notes), quiet)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:

@@ -132,6 +132,19 @@ def shifted(what: str, x: Tensor, offset: Sequence[float]) -> Tensor:
     return x if x.dtype == torch.uint8 else x.float()
 
 
+def check_features(what: str, found: Sequence[str], features: Sequence[str]) -> None:
+    """Refuse columns of other names, or in another order, than those that a network was trained on.
+
+    Raises:
+        UserError: naming the first that differs.
+    """
+    if found and features and list(found) != list(features):
+        i = next((i for i, names in enumerate(zip(found, features, strict=False)) if names[0] != names[1]), None)
+        which = f"{len(found)} columns" if i is None else f"{found[i]!r} as column {i + 1}"
+        need = f"{len(features)}" if i is None else f"{features[i]!r}"
+        raise UserError(f"{what} has {which}, training has {need} there: give the same columns in the same order")
+
+
 def label_names(what: str, y: Array, count: int, names: Sequence[str] = ()) -> Array:
     """(N,) str, the class of each example by its name; whole numbers are their own names, or number `names`.
 

@@ -6,19 +6,20 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import UserError
-from .checks import FIRST, LAST, checked_inputs, shifted
+from .checks import FIRST, LAST, check_features, checked_inputs, shifted
 from .images import image_suffixes, read_image
 from .npz import read_arrays
+from .tables import read_csv_inputs
 
 
 def read_inputs(
-    path: Path, input_shape: tuple[int, ...], offset: Sequence[float] = ()
+    path: Path, input_shape: tuple[int, ...], offset: Sequence[float] = (), features: Sequence[str] = ()
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """The inputs in a `.npy`, `.npz` (array `x`, else `x_test`) or image file, as (N, *input_shape) float32, and notes.
+    """Inputs (N, *input_shape) float32 of a `.npy`, `.npz` (array `x`, else `x_test`), `.csv` or image file, and notes.
 
     Args:
         input_shape: of the network; it decides whether channels are first or last.
-        offset: `Data.offset` of the training data.
+        offset, features: of the training data, see `Data`.
 
     Raises:
         UserError: if the file is missing, unreadable, of another shape, empty, or holds NaN or infinity.
@@ -31,11 +32,14 @@ def read_inputs(
         if key is None:
             raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: name the inputs x or x_test")
         array = arrays[key]
+    elif suffix == ".csv":
+        found, array = read_csv_inputs(path)
+        check_features(str(path), found, features)
     elif suffix in image_suffixes():
         array, remarks = read_image(path, gray=input_shape[0] == 1)
         array, notes = array[None], tuple(f"{path} has {remark}" for remark in remarks)
     else:
-        raise UserError(f"cannot read {path}: {suffix or 'no'} suffix, expected .npy, .npz or an image")
+        raise UserError(f"cannot read {path}: {suffix or 'no'} suffix, expected .npy, .npz, .csv or an image")
     last = (*input_shape[1:], *input_shape[:1])
     if array.shape in (input_shape, last, input_shape[1:]):
         array = array[None]  # a single input

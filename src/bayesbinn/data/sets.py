@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import UserError
 from .batches import AUGMENTATIONS, Split, channels_last
 from .checks import (
+    check_features,
     checked_inputs,
     find_offset,
     fingerprint,
@@ -39,6 +40,7 @@ class Data:
             data does not vary.
         offset: what was subtracted from each channel or feature, in float64, before float32 lost its differences; ()
             for nothing.  New inputs need the same.
+        features: names of the columns, where the data have any.
         fingerprint: sizes and a digest, to recognise the data.
         notes: what was left out or changed, a sentence each.
     """
@@ -51,6 +53,7 @@ class Data:
     mean: Tensor
     std: Tensor
     offset: tuple[float, ...]
+    features: tuple[str, ...]
     fingerprint: str
     notes: tuple[str, ...]
 
@@ -86,6 +89,7 @@ def load_data(
     name: str | None = None,
     classes: Sequence[str] = (),
     offset: Sequence[float] | None = None,
+    features: Sequence[str] = (),
 ) -> Data:
     """A data set by name, or from memory.
 
@@ -97,8 +101,8 @@ def load_data(
             numbers or names of classes.  Where the test part is missing, a fifth of each class becomes it.
         validation: share of the training set to hold out, in [0, 1); the same examples in every run.
         name: what reports call the data; default: the name that was read, or "data".
-        classes, offset: of the data that a network was trained on, for data that it is to be tested on; default: of
-            the training part.
+        classes, offset, features: of the data that a network was trained on, for data that it is to be tested on;
+            default: of the training part.
 
     Raises:
         UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together; it names the
@@ -113,7 +117,7 @@ def load_data(
         return data if validation == 0 else _held_out(data, validation)
     named = isinstance(data, str)
     source = read_set(data) if named else from_memory(data)
-    made = _made(name or (data if named else "data"), source, classes, offset)
+    made = _made(name or (data if named else "data"), source, classes, offset, features)
     return _held_out(made, validation) if validation else made
 
 
@@ -133,7 +137,8 @@ def load_tasks(names: Sequence[str]) -> list[Data]:
     classes = _classes(names[0], np.concatenate(labels))
     tasks: list[Data] = []
     for name, source in zip(names, sources, strict=True):
-        tasks.append(_made(name, source, classes, tasks[0].offset if tasks else None))
+        known = (tasks[0].offset, tasks[0].features) if tasks else (None, ())
+        tasks.append(_made(name, source, classes, *known))
     return [replace(tasks[0], notes=(*numbering(names[0], classes), *tasks[0].notes)), *tasks[1:]]
 
 
@@ -146,13 +151,18 @@ def to_device(data: Data, device: torch.device) -> Data:
     return replace(data, train=move(data.train), validation=move(data.validation), test=move(data.test))
 
 
-def _made(name: str, source: Source, classes: Sequence[str], offset: Sequence[float] | None) -> Data:
+def _made(
+    name: str, source: Source, classes: Sequence[str], offset: Sequence[float] | None, features: Sequence[str]
+) -> Data:
     """The data of a source, checked; none is held out for validation."""
+    check_features(name, source.features, features)
     x, names = _checked(name, "train", source.train, source)
     notes = list(source.notes)
     if source.test is None:
         chosen = hold_out_fifth(names)
-        notes.append(f"{name} has no test part: {chosen.sum()} of {len(names)} examples, a fifth of each class, are it")
+        notes.append(
+            f"{name} has no test part: {chosen.sum()} of {len(names)} examples, a fifth of each class, become it"
+        )
         if not chosen.any():
             raise UserError(f"{name} has no test part, and no class of 3 examples to take one from: give x_test")
         x_test, names_test = x[torch.from_numpy(chosen)], names[chosen]
@@ -179,7 +189,10 @@ def _made(name: str, source: Source, classes: Sequence[str], offset: Sequence[fl
     if constant:
         notes.append(f"{constant} of {train.x.shape[1]} features of {name} are the same in every training example")
     digest = fingerprint(classes, (train.x, train.y), (test.x, test.y))
-    return Data(name, train, None, test, tuple(classes), *statistics(train.x), tuple(offset), digest, tuple(notes))
+    mean, std = statistics(train.x)
+    return Data(
+        name, train, None, test, tuple(classes), mean, std, tuple(offset), source.features, digest, tuple(notes)
+    )
 
 
 def _checked(name: str, part: str, pair: tuple[Array, Array], source: Source) -> tuple[Tensor, Array]:

@@ -22,6 +22,7 @@ class Source:
         train, test: (x, y) of each part; a test part of None is drawn from the training part.
         names: what the labels 0, 1, ... are called, where the source says so; else the labels are the names.
         layout: `channels-first` or `channels-last` where the source says so; "" to tell by the shape.
+        features: names of the columns of x, where it has any.
         notes: what was left out or changed, a sentence each.
     """
 
@@ -29,6 +30,7 @@ class Source:
     test: tuple[Array, Array] | None
     names: tuple[str, ...] = ()
     layout: str = ""
+    features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

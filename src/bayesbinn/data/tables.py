@@ -23,28 +23,44 @@ def read_csv(file: str) -> Source:
     if LABEL not in header or not rows:
         hint = ": separate the columns by commas" if any(";" in name for name in header) else ""
         raise UserError(f"{file} needs a header line with a column named {LABEL}, and rows below it{hint}")
-    features = [i for i, name in enumerate(header) if name not in (LABEL, SPLIT)]
+    features, inputs = _inputs(file, header, rows)
     label, split = header.index(LABEL), header.index(SPLIT) if SPLIT in header else None
-    x, y, test = [], [], []
+    test = []
     for line, row in rows:
-        try:
-            x.append([float(row[i]) for i in features])
-        except ValueError as error:
-            raise UserError(f"{file}, line {line}: every column must hold a number ({error})") from None
         if not row[label]:
             raise UserError(f"{file}, line {line}: the label is missing")
-        y.append(row[label])
         if split is not None:
             if row[split] not in ("train", "test"):
                 raise UserError(f"{file}, line {line}: split must be train or test, got {row[split]!r}")
             test.append(row[split] == "test")
-    inputs, labels = np.array(x), _numbers(y)
+    labels = _numbers([row[label] for _, row in rows])
     if split is None:
-        return Source((inputs, labels), None)
+        return Source((inputs, labels), None, features=features)
     chosen = np.array(test)
     if chosen.all() or not chosen.any():
         raise UserError(f"{file} has no {'train' if chosen.all() else 'test'} rows: both are needed")
-    return Source((inputs[~chosen], labels[~chosen]), (inputs[chosen], labels[chosen]))
+    train, test_part = ((inputs[part], labels[part]) for part in (~chosen, chosen))
+    return Source(train, test_part, features=features)
+
+
+def read_csv_inputs(path: Path) -> tuple[tuple[str, ...], Array]:
+    """The names and (N, F) numbers of the columns of a CSV file, without `label` and `split`.
+
+    Raises:
+        UserError: as `read_csv`.
+    """
+    return _inputs(str(path), *_read(path))
+
+
+def _inputs(file: str, header: list[str], rows: list[tuple[int, list[str]]]) -> tuple[tuple[str, ...], Array]:
+    columns = [i for i, name in enumerate(header) if name not in (LABEL, SPLIT)]
+    x = []
+    for line, row in rows:
+        try:
+            x.append([float(row[i]) for i in columns])
+        except ValueError as error:
+            raise UserError(f"{file}, line {line}: every column must hold a number ({error})") from None
+    return tuple(header[i] for i in columns), np.array(x).reshape(len(rows), len(columns))
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -97,6 +97,7 @@ def _train(
         "num_classes": data.num_classes,
         "classes": list(data.classes),
         "offset": list(data.offset),
+        "features": list(data.features),
         "data": data.fingerprint,
     }
     trainer = Trainer(net, optimizers, data, config, run, description, world)
