@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from .nn import binarize_ as binarize_
     from .nn import split_parameters as split_parameters
     from .optim import BayesBiNN as BayesBiNN
+    from .optim import optimizer_for as optimizer_for
     from .posterior import draw as draw
     from .posterior import posterior_summary as posterior_summary
     from .posterior import sampled_weights as sampled_weights
@@ -36,7 +37,7 @@ _MODULES = ("bernoulli", "binarizers", "continual", "deploy", "metrics", "nn", "
 _NAMES = {
     "disarm": ("disarm_loss",),
     "nn": ("BinaryConv1d", "BinaryConv2d", "BinaryLinear", "binarize_", "split_parameters"),
-    "optim": ("BayesBiNN",),
+    "optim": ("BayesBiNN", "optimizer_for"),
     "posterior": ("draw", "posterior_summary", "sampled_weights"),
     "predict": ("Prediction", "RegressionPrediction", "predict", "predict_regression"),
 }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import bernoulli, shards
 from .nn import BinaryLayer, binary_layers
-from .optim import BayesBiNN
+from .optim import BayesBiNN, NetworkOptimizer
 
 
 def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -172,7 +172,7 @@ class PosteriorSummary:
 
 @torch.no_grad()
 def posterior_summary(
-    net: nn.Module, optimizer: BayesBiNN | None = None, previous: PosteriorSummary | None = None
+    net: nn.Module, optimizer: BayesBiNN | NetworkOptimizer | None = None, previous: PosteriorSummary | None = None
 ) -> PosteriorSummary:
     """Entropy, KL, saturation and flip rate of the posterior, per layer and in total.
 

@@ -35,8 +35,6 @@ class EWC(Strategy):
     0.0
     """
 
-    needs_boundaries = True
-
     def __init__(
         self, net: nn.Module, strength: float, num_examples: int = 1000, decay: float = 1.0, seed: int = 0
     ) -> None:

@@ -164,16 +164,14 @@ class Trainer:
         factor = rate_factor(c, done, self.batches_per_epoch)
         if self.anneals:
             anneal_(self.net, self.optimizers, annealed(c, done / self.total_steps))
-        rise = {"binary": 1.0}  # of the rates beside their schedule
         if self.cooling != 1:
             rule = self.optimizers["binary"]
             assert isinstance(rule, BayesBiNN)
             rule.temper_(self.cooling ** (-1 / self.total_steps))
-            rise["binary"] = self.cooling ** ((done + 1) / self.total_steps)
         for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
-                group["lr"] = base * factor * rise.get(name, 1.0)
+                group["lr"] = base * factor
         nll, correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
         for sample in range(c.train_samples):
             logits: list[Tensor] = []
