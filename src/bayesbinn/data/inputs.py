@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import UserError
-from .checks import FIRST, LAST, check_features, checked_inputs, shifted
+from .checks import FIRST, LAST, checked_inputs, shifted
 from .images import image_suffixes, read_image
+from .labels import check_features
 from .npz import read_arrays
 from .tables import read_csv_inputs
 

@@ -10,18 +10,8 @@ from torch import Tensor
 
 from ..errors import UserError
 from .batches import AUGMENTATIONS, Split, channels_last
-from .checks import (
-    check_features,
-    checked_inputs,
-    find_offset,
-    fingerprint,
-    label_names,
-    numbered,
-    numbering,
-    shifted,
-    sorted_classes,
-    statistics,
-)
+from .checks import checked_inputs, find_offset, fingerprint, shifted, statistics
+from .labels import check_features, label_names, numbered, numbering, sorted_classes
 from .memory import from_memory
 from .readers import read_set
 from .source import SPLIT_SEED, Array, Source, hold_out_fifth, some
