@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bayesbinn import predict
-from bayesbinn.data.dataset import read_inputs
+from bayesbinn.data import read_inputs
 from bayesbinn.runtime import load
 from bayesbinn.training import load_run
 from tests.runs import contents
@@ -19,7 +19,7 @@ def test_exported_runs_predict_the_same(cli, folder, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"wrote {target}\n"
     net, _, description = load_run(folder / "images")
-    x = read_inputs(folder / "x.npy", description["input_shape"])
+    x, _ = read_inputs(folder / "x.npy", description["input_shape"])
     packed = load(target).predict(x.float().numpy())
     assert np.allclose(packed, predict(net, x.float(), 3, seed=0).probs.detach().numpy(), atol=1e-3)
     shown = json.loads(cli("inspect", target, "--json").stdout)

@@ -8,7 +8,7 @@ from torch import nn
 
 from bayesbinn import binarize_, metrics, predict
 from bayesbinn.binarizers import SignSTE
-from bayesbinn.data.dataset import Split, load_data
+from bayesbinn.data import Split, load_data
 from bayesbinn.errors import UserError
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.scores import evaluate, evaluate_voters

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bayesbinn.data.dataset import make_data
+from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
 from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import Config, make_config
@@ -168,7 +168,7 @@ def test_a_step_in_bfloat16_is_that_of_float32_rounded(tmp_path, method):
 def trainer(run, poison_at=None, **settings):
     """A trainer on blobs whose network gets a NaN after `poison_at` steps, and the callbacks that do it."""
     config = resolve(make_config({**TINY, "epochs": EPOCHS, **settings}), 100)
-    data = make_data("blobs", blobs())
+    data = load_data(blobs())
     torch.manual_seed(0)
     net, optimizers = apply_method(build_model(config.model_config, data.input_shape, 3, data.mean, data.std), config)
     run.mkdir()

@@ -16,6 +16,7 @@ from ..training.continual_config import NOT_USED, STRATEGIES, ContinualConfig
 from ..training.continual_loop import ContinualCallbacks
 from ..training.loop import StoppedError
 from ..training.run import check_new
+from .notes import show_notes
 from .tables import table
 from .train import StopSignals, settings_options
 
@@ -58,7 +59,7 @@ def continual(
             bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
 
         try:
-            callbacks = ContinualCallbacks(after_step, after_task, stop.asked)
+            callbacks = ContinualCallbacks(after_step, after_task, stop.asked, lambda note: show_notes([note]))
             result = train_continual(settings, output, resume=resume, callbacks=callbacks)
         except StoppedError:
             click.echo(f"stopped and saved: continue with bayesbinn continual --output {output} --resume", err=True)

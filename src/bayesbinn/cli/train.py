@@ -17,6 +17,7 @@ from ..training.distributed import SHARDINGS, LostError, PeerError, ranks
 from ..training.loop import Callbacks, StoppedError
 from ..training.methods import check_method
 from ..training.run import train as run_training
+from .notes import show_notes
 from .tables import evaluation_lines
 
 
@@ -72,7 +73,8 @@ def train(
     """Train a network on DATA into a run folder; under torchrun, with all its processes.
 
     DATA is digits (embedded, the default), mnist, fashion-mnist, cifar10, cifar100 (NAME.npz under $BAYESBINN_DATA),
-    npz:FILE (arrays x_train, y_train, x_test, y_test), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
+    npz:FILE (arrays x_train, y_train, x_test, y_test), csv:FILE (a header, a column label, numbers in the
+    others, perhaps a column split), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
     """
     rank, size = ranks()
     given = {"data": data, **options}
@@ -104,7 +106,7 @@ def train(
             text = epoch_line(line, epochs)
             bar.console.print(text, highlight=False) if console.is_terminal else click.echo(text)
 
-        callbacks = Callbacks(after_step, after_epoch, stop.asked)
+        callbacks = Callbacks(after_step, after_epoch, stop.asked, lambda note: show_notes([note]))
         try:
             result = run_training(
                 settings, output, resume=resume, callbacks=callbacks, sharding=sharding, timeout=timeout

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import metrics
-from ..data.dataset import Split
+from ..data import Split
 from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction

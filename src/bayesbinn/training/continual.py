@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .. import continual
 from ..continual import Stream
-from ..data.dataset import load_data
+from ..data import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
@@ -24,7 +24,7 @@ from .continual_loop import ContinualCallbacks, ContinualTrainer
 from .methods import apply_method
 from .models import build_model
 from .run import check_new, find_device
-from .tasks import load_stream, statistics
+from .tasks import absolute, load_stream, statistics
 
 
 def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str, Optimizer], continual.Strategy]:
@@ -103,6 +103,9 @@ def train_continual(
     find_device(config.device)  # before anything is loaded
     asked = config
     stream = load_stream(config)
+    callbacks = callbacks or ContinualCallbacks()
+    for note in stream.notes:
+        callbacks.note(note)
     config = resolve_continual(config, len(stream[0].train))
     torch.manual_seed(config.seed)
     ood = _unknown_inputs(config, stream)
@@ -117,7 +120,7 @@ def train_continual(
         trainer.load()
     else:
         run.mkdir(parents=True, exist_ok=True)
-        write_text(run / "config.toml", to_toml(asked))
+        write_text(run / "config.toml", to_toml(dataclasses.replace(asked, data=absolute(asked.data))))
     trainer.fit(callbacks)
     result = _result(trainer)
     write_text(run / "results.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -158,7 +161,7 @@ def _result(trainer: ContinualTrainer) -> dict[str, Any]:
 def _unknown_inputs(config: ContinualConfig, stream: Stream) -> Tensor | None:
     if not config.ood:
         return None
-    x = load_data(config.ood).test.x
+    x = load_data(config.ood, offset=stream.offset).test.x
     if tuple(x.shape[1:]) != stream.input_shape:
         found = tuple(x.shape[1:])
         raise UserError(f"ood {config.ood} has inputs of shape {found}, the stream of shape {stream.input_shape}")
@@ -169,6 +172,7 @@ def _stored(settings: dict[str, Any], config: ContinualConfig, run: Path) -> Con
     stored = make(ContinualConfig, read_toml(run / "config.toml"))
     for key in settings:
         before, now = getattr(stored, key), getattr(config, key)
+        now = absolute(now) if key == "data" else now
         if before != now:
             raise UserError(f"{run} was started with {key} = {before!r}, not {now!r}: resume it unchanged")
     return stored

@@ -35,11 +35,13 @@ class ContinualCallbacks:
         step: called with (task from 0, steps done in it, its steps) after every step.
         task: called with (what was measured after a task, number of tasks).
         stop: asked after every step; True saves a checkpoint and raises `StoppedError`.
+        note: called with each sentence of what was left out or changed of the data.
     """
 
     step: Callable[[int, int, int], None] = lambda task, done, total: None
     task: Callable[[dict[str, Any], int], None] = lambda line, tasks: None
     stop: Callable[[], bool] = lambda: False
+    note: Callable[[str], None] = lambda note: None
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from .. import shards
-from ..data.dataset import AUGMENTATIONS, Data, Split, batches, channels_last
+from ..data import AUGMENTATIONS, Data, Split, batches, channels_last
 from ..errors import UserError
 from ..files import write_text
 from ..nn import binary_layers
@@ -52,12 +52,14 @@ class Callbacks:
     Attributes:
         step: called with (steps done, total steps) after every step.
         epoch: called with the log line of every epoch, and the number of epochs.
+        note: called with each sentence of what was left out or changed of the data.
         stop: asked after every step but the last; True (of any rank) saves a checkpoint and raises `StoppedError`.
     """
 
     step: Callable[[int, int], None] = lambda done, total: None
     epoch: Callable[[dict[str, Any], int], None] = lambda line, epochs: None
     stop: Callable[[], bool] = lambda: False
+    note: Callable[[str], None] = lambda note: None
 
 
 @dataclass

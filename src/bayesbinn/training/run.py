@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.dataset import load_data, to_device
+from ..data import absolute, load_data, to_device
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.report import run_page, write_report
@@ -75,6 +75,9 @@ def _train(
             torch.set_num_threads(config.threads)
         device = find_device(config.device)
         data = load_data(config.data, config.validation)
+        callbacks = callbacks or Callbacks()
+        for note in data.notes if world.main else ():
+            callbacks.note(note)
         config = resolve(config, len(data.train))
         if config.augment == "crop-flip" and len(data.input_shape) != 3:
             raise UserError(f"augment 'crop-flip' needs images, {config.data} has inputs of shape {data.input_shape}")
@@ -90,6 +93,10 @@ def _train(
         "num_train": len(data.train),
         "input_shape": list(data.input_shape),
         "num_classes": data.num_classes,
+        "classes": list(data.classes),
+        "offset": list(data.offset),
+        "features": list(data.features),
+        "data": data.fingerprint,
     }
     trainer = Trainer(net, optimizers, data, config, run, description, world)
     with world.together():
@@ -97,7 +104,7 @@ def _train(
             trainer.load()
         elif world.main:
             run.mkdir(parents=True, exist_ok=True)
-            write_text(run / "config.toml", to_toml(config))
+            write_text(run / "config.toml", to_toml(dataclasses.replace(config, data=absolute(config.data))))
     trainer.fit(callbacks)
     if not world.main:
         return {}
@@ -162,6 +169,7 @@ def check_new(run: Path) -> None:
 def _resumed(settings: dict[str, Any], run: Path) -> Config:
     stored = make_config(read_toml(run / "config.toml"))
     for key, value in dataclasses.asdict(make_config(settings)).items():
+        value = absolute(value) if key == "data" else value
         if key in settings and getattr(stored, key) != value:
             raise UserError(
                 f"{run} was started with {key} = {getattr(stored, key)!r}, not {value!r}: resume it unchanged"

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from bayesbinn.data.dataset import load_data
+from bayesbinn.data import load_data
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.report import Page, run_page, stream_page, write_report
 from bayesbinn.evaluation.report.page import render
