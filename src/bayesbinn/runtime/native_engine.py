@@ -7,76 +7,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
-from .engine import NOT_FINITE
+from .engine import NOT_FINITE, Engine
 from .program import Op, Program
 
 # the order of csrc/program.h
 KINDS = ("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten")
 ACTIVATIONS = ("sign", "int8", "int16")
 OP_WORDS = 24
-FLOAT32 = np.dtype(np.float32)
 ERROR_BYTES = 256
+OK, _, NOT_FINITE_INPUT, NO_MEMORY = range(4)  # of bbn_run
 
 
-class NativeEngine:
+class NativeEngine(Engine):
     """Runs `program` with the library; raises ValueError if it refuses, MemoryError if memory is short."""
 
-    def __init__(self, library: ctypes.CDLL, program: Program, threads: int = 1) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, program: Program, threads: int, max_memory: int, max_operations: int
+    ) -> None:
+        super().__init__(program, threads, max_memory, max_operations)
         self.name = _native.chosen()
-        self.program = program
-        self.threads = threads
-        self._output = program.output_shape
-        self._run = library.bbn_run
-        self._run.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-        )
-        library.bbn_free.argtypes = (ctypes.c_void_p,)
-        self._free = library.bbn_free
+        self._run, self._free = library.bbn_run, library.bbn_free
         words, data = encode(program)
+        isa = _native.isa_index(library, self.name)
         error = ctypes.create_string_buffer(ERROR_BYTES)
-        create = library.bbn_create
-        create.restype = ctypes.c_void_p
-        create.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_char_p,
-            ctypes.c_int,
-            ctypes.c_void_p,
-            ctypes.c_int,
-        )
-        self._net = create(
-            words.ctypes.data, len(words), data.ctypes.data, len(data), self.name.encode(), threads, error, ERROR_BYTES
-        )
+        self._net = library.bbn_create(
+            words.ctypes.data, len(words), data.ctypes.data, len(data), isa, self._threads, self._max_memory,
+            error, ERROR_BYTES,
+        )  # fmt: skip
         if not self._net:
             message = error.value.decode()
             raise (MemoryError if message == "out of memory" else ValueError)(
                 f"the network cannot be loaded: {message}"
             )
 
-    def run(self, x: NDArray[np.float32], first: int, count: int) -> NDArray[np.float32]:
-        """Outputs of `count` networks from `first` on (0 is the mode): x (B, *input shape) → (count, B, *output shape).
-
-        x must be contiguous.
-
-        Raises:
-            ValueError: if x is not finite, or there are no such networks.
-        """
-        out = np.empty((count, len(x), *self._output), FLOAT32)
-        status = self._run(self._net, _address(x), len(x), first, count, _address(out))
-        if status == 2:
+    def _compute(self, x: NDArray[np.float32], first: int, out: NDArray[np.float32]) -> None:
+        status = self._run(self._net, _address(x), x.size, first, len(out), _address(out), out.size)
+        if status == NOT_FINITE_INPUT:
             raise ValueError(NOT_FINITE)
-        if status:
-            raise ValueError(
-                f"no networks {first} to {first + count - 1}: the file holds 0 to {self.program.num_samples}"
-            )
-        return out
+        if status == NO_MEMORY:
+            raise MemoryError("there is no memory for another call of this network at the same time")
+        if status != OK:
+            raise ValueError(f"the library refused {x.size} numbers for network {first}: its shapes are others")
 
     def __del__(self) -> None:
         if getattr(self, "_net", None):
@@ -103,6 +74,8 @@ def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         for tensor in (op.bits if op.kind == "binary" else op.weight, op.scale, op.shift):
             offsets.append(offset)
             if tensor is not None:
+                if tensor.dtype != (np.uint8 if tensor is op.bits else np.float32):
+                    raise TypeError(f"operation {op.name or op.kind}: a tensor has dtype {tensor.dtype}")
                 raw = np.frombuffer(tensor.tobytes(), np.uint8)
                 parts.append(np.pad(raw, (0, -len(raw) % 8)))
                 offset += len(parts[-1])

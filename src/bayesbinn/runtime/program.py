@@ -93,6 +93,11 @@ class Op:
         """Multiply-accumulates for one input."""
         return self.num_weights * self.shape[1] * self.shape[2]
 
+    @property
+    def num_operations(self) -> int:
+        """What one input costs: multiply-accumulates, or values read by a pool, or values written."""
+        return self.num_macs or math.prod(self.shape) * math.prod(self.kernel)
+
 
 @dataclass(frozen=True)
 class Program:
