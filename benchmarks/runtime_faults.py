@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 def files() -> dict[str, bytes]:
-    """Small networks in which the threads of one call do share work: an MLP and a convolutional one."""
+    """An MLP and a convolutional network in which the threads of one call do share work, and one that loads quickly."""
     import torch
     from torch import nn
 
@@ -33,7 +33,7 @@ def files() -> dict[str, bytes]:
     mlp = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
     layers = [nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
     conv = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 12 * 12, 10))
-    nets = {"mlp": (mlp, (256,)), "conv": (conv, (8, 12, 12))}
+    nets = {"mlp": (mlp, (256,)), "conv": (conv, (8, 12, 12)), "small": (nn.Sequential(nn.Linear(16, 4)), (16,))}
     return {
         name: bb.deploy.pack(bb.binarize_(net).eval(), num_samples=1, input_shape=shape)
         for name, (net, shape) in nets.items()
@@ -114,7 +114,7 @@ def _in_child(work: Callable[[], bool], patience: float) -> bool | None:
     return None
 
 
-def growth(raw: bytes, loads: int, *, threads: int = 2) -> int:
+def growth(raw: bytes, loads: int, *, threads: int = 1) -> int:
     """Bytes by which the memory of this process grows over `loads` loads, runs and frees, after the first hundred."""
     x = inputs(load(raw), 1, 1)[0]
     for _ in range(100):

@@ -70,18 +70,38 @@ def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     parts: list[NDArray[np.uint8]] = []
     offset = 0
     for op in program.ops:
-        offsets = []
-        for tensor in (op.bits if op.kind == "binary" else op.weight, op.scale, op.shift):
+        offsets: list[int] = []
+        for raw in _tensors(op, 1 + program.num_samples):
             offsets.append(offset)
-            if tensor is not None:
-                if tensor.dtype != (np.uint8 if tensor is op.bits else np.float32):
-                    raise TypeError(f"operation {op.name or op.kind}: a tensor has dtype {tensor.dtype}")
-                raw = np.frombuffer(tensor.tobytes(), np.uint8)
-                parts.append(np.pad(raw, (0, -len(raw) % 8)))
-                offset += len(parts[-1])
+            parts.append(np.pad(raw, (0, -len(raw) % 8)))
+            offset += len(parts[-1])
         words.append(_op_words(op, offsets))
     data = np.concatenate(parts) if parts else np.zeros(1, np.uint8)
     return np.concatenate(words), data
+
+
+def _tensors(op: Op, num_networks: int) -> list[NDArray[np.uint8]]:
+    """The bytes of an operation's weights, scale and shift, or of none of them.
+
+    Raises:
+        ValueError: if one is not of the shape and dtype that the operation's own shapes ask for.
+    """
+    wanted: list[tuple[NDArray[Any] | None, Any, tuple[int, ...]]] = []
+    if op.kind == "binary":
+        wanted.append((op.bits, np.uint8, (num_networks, (op.num_weights + 7) // 8)))
+    elif op.kind == "real":
+        wanted.append((op.weight, np.float32, op.weight_shape))
+    elif op.kind == "affine":
+        wanted.append((np.zeros(0, np.uint8), np.uint8, (0,)))
+    if wanted:
+        wanted += [(tensor, np.float32, op.shape[:1]) for tensor in (op.scale, op.shift)]
+    found = []
+    for tensor, dtype, shape in wanted:
+        if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
+            have = "none" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
+            raise ValueError(f"{op.kind} {op.name}: needs a tensor {np.dtype(dtype)} of shape {shape}, has {have}")
+        found.append(np.frombuffer(tensor.tobytes(), np.uint8))
+    return found
 
 
 def _op_words(op: Op, offsets: list[int]) -> NDArray[np.int64]:
