@@ -73,7 +73,7 @@ def test_run_answers_or_says_what_is_wrong(network: Network, x: np.ndarray, samp
     right = x.shape[1:] == SHAPE and len(x) > 0 and x.dtype.kind in "fiu"
     right = right and not isinstance(sample, float | str | None) and 0 <= sample <= 2
     if not right:
-        with pytest.raises((TypeError, ValueError), match=r"must|refused"):
+        with pytest.raises((TypeError, ValueError), match="must"):
             network.run(x, sample)
         return
     plain = np.array(x, "<f4", order="C")
@@ -89,7 +89,7 @@ def test_networks_that_do_not_exist(network: Network, first: int, count: int) ->
     if first >= 0 and count >= 1 and first + count <= 3:
         assert network._engine.run(x, first, count).shape == (count, 2, 5)
     else:
-        with pytest.raises(ValueError, match=r"(first|count) must be"):
+        with pytest.raises(ValueError, match=r"(sample|num_samples) must be"):
             network._engine.run(x, first, count)
 
 

@@ -55,6 +55,7 @@ class Engine(ABC):
             )
         self.program = program
         self._input, self._output = program.input_shape, program.output_shape
+        self._networks = 1 + program.num_samples
         self._rows = max(1, CALL_OPERATIONS // operations)
 
     def run(self, x: ArrayLike, first: int, count: int) -> Floats:
@@ -64,36 +65,40 @@ class Engine(ABC):
             TypeError: if x is not an array of real numbers.
             ValueError: for a wrong shape, NaN or inf, or no such networks.
         """
-        last = self.program.num_samples
-        first = whole("first", first, 0, last)
-        count = whole("count", count, 1, last + 1 - first)
-        x = self._checked(x)
-        out = np.empty((count, len(x), *self._output), FLOAT32)
-        if len(x) * count <= self._rows:
+        if type(first) is not int or type(count) is not int or not 0 <= first < first + count <= self._networks:
+            first = whole("sample", first, 0, self._networks - 1)
+            count = whole("num_samples", count, 1, self._networks - first)
+        if type(x) is not np.ndarray:
+            x = np.asarray(x)
+        if x.dtype is not FLOAT32 or not x.flags.carray:
+            x = _converted(x)
+        shape = x.shape
+        if shape[1:] != self._input or shape[0] == 0:
+            need = ", ".join(map(str, self._input))
+            raise ValueError(f"x must have shape (B, {need}) with B at least 1, got {shape}")
+        batch = shape[0]
+        out = np.empty((count, batch, *self._output), FLOAT32)
+        if batch * count <= self._rows:
             self._compute(x, first, out)
             return out
         for network in range(count):
-            for begin in range(0, len(x), self._rows):
+            for begin in range(0, batch, self._rows):
                 part = slice(begin, begin + self._rows)
                 self._compute(x[part], first + network, out[network : network + 1, part])
         return out
 
-    def _checked(self, x: ArrayLike) -> Floats:
-        x = np.asarray(x)
-        if x.dtype.kind not in "fiu":
-            raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
-        if x.shape[1:] != self._input or len(x) == 0:
-            need = ", ".join(map(str, self._input))
-            raise ValueError(f"x must have shape (B, {need}) with B at least 1, got {x.shape}")
-        flags = x.flags
-        if x.dtype == FLOAT32 and flags.c_contiguous and flags.aligned:
-            return x
-        with np.errstate(over="ignore"):
-            return x.astype(FLOAT32, order="C")
-
     @abstractmethod
     def _compute(self, x: Floats, first: int, out: Floats) -> None:
         """Networks first ... first + count - 1 into out (count, B, *output shape); all of it contiguous and checked."""
+
+
+def _converted(x: NDArray[np.generic]) -> Floats:
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
+    if x.dtype == FLOAT32 and x.flags.c_contiguous and x.flags.aligned:  # read-only
+        return x.view(FLOAT32)
+    with np.errstate(over="ignore"):
+        return x.astype(FLOAT32, order="C")
 
 
 _told = False

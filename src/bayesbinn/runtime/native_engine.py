@@ -15,7 +15,7 @@ KINDS = ("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "si
 ACTIVATIONS = ("sign", "int8", "int16")
 OP_WORDS = 24
 ERROR_BYTES = 256
-OK, _, NOT_FINITE_INPUT, NO_MEMORY = range(4)  # of bbn_run
+NOT_FINITE_INPUT, NO_MEMORY = 2, 3  # what bbn_run returns
 
 
 class NativeEngine(Engine):
@@ -42,17 +42,21 @@ class NativeEngine(Engine):
 
     def _compute(self, x: NDArray[np.float32], first: int, out: NDArray[np.float32]) -> None:
         status = self._run(self._net, _address(x), x.size, first, len(out), _address(out), out.size)
-        if status == NOT_FINITE_INPUT:
-            raise ValueError(NOT_FINITE)
-        if status == NO_MEMORY:
-            raise MemoryError("there is no memory for another call of this network at the same time")
-        if status != OK:
-            raise ValueError(f"the library refused {x.size} numbers for network {first}: its shapes are others")
+        if status:
+            raise _failure(status, x.size, first)
 
     def __del__(self) -> None:
         if getattr(self, "_net", None):
             self._free(self._net)
             self._net = None
+
+
+def _failure(status: int, num_x: int, first: int) -> Exception:
+    if status == NOT_FINITE_INPUT:
+        return ValueError(NOT_FINITE)
+    if status == NO_MEMORY:
+        return MemoryError("there is no memory for another call of this network at the same time")
+    return ValueError(f"the library refused {num_x} numbers for network {first}: its shapes are others")
 
 
 def _address(array: NDArray[Any]) -> int:

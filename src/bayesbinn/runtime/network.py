@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .container import read
-from .engine import MAX_MEMORY, MAX_OPERATIONS, make_engine, whole
+from .engine import MAX_MEMORY, MAX_OPERATIONS, make_engine
 from .program import Program, check
 
 Floats = NDArray[np.float32]
@@ -78,13 +78,14 @@ class Network:
             TypeError: if x is not an array of real numbers.
             ValueError: for a wrong shape, NaN or inf, or no such sample.
         """
-        outputs: Floats = self._engine.run(x, whole("sample", sample, 0, self.num_samples), 1)[0]
+        outputs: Floats = self._engine.run(x, sample, 1)[0]
         return outputs
 
     def run_samples(self, x: ArrayLike, num_samples: int | None = None) -> Floats:
         """Outputs (S, B, ...) of the first `num_samples` packed samples (default: all), in one call."""
-        count = self.num_samples if num_samples is None else num_samples
-        return self._engine.run(x, 1, whole("num_samples", count, 1, self.num_samples))
+        if not self.num_samples:
+            raise ValueError("the file holds no samples: give num_samples when you save it")
+        return self._engine.run(x, 1, self.num_samples if num_samples is None else num_samples)
 
     def predict(self, x: ArrayLike, num_samples: int | None = None) -> Doubles:
         """Class probabilities (B, C): the mean over the packed samples, or the mode's if there are none.
