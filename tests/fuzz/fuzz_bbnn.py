@@ -1,6 +1,6 @@
 """Fuzz the reader and the compiled runtime with damaged and malicious files, under AddressSanitizer and UBSan.
 
-    python tests/fuzz/fuzz_bbnn.py --files 100000
+    python tests/fuzz/fuzz_bbnn.py --files 100000 --output benchmarks/results/fuzz.json
 
 builds the library with both sanitizers into a temporary folder, restarts itself with them loaded, and feeds it three
 kinds of mutants in turn: bytes of the file changed (most fail the checksum); fields of the plan changed and the
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import copy
 import ctypes
+import datetime
 import json
 import os
 import random
@@ -44,6 +45,7 @@ def restart_with_sanitizers(arguments: list[str]) -> int:
             for name in ("libasan.so", "libubsan.so")
         ]
         environment = os.environ | {
+            "FUZZ_COMPILER": subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip(),
             "FUZZ_LIBRARY": str(Path(folder) / "_bayesbinn.so"),
             "LD_PRELOAD": " ".join(found),
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096",
@@ -101,7 +103,7 @@ def mutate_plan(plan: dict[str, Any], tensors: dict[str, Any], random_: random.R
                 node[key] = copy.deepcopy(random_.choice(VALUES))
 
 
-def fuzz(files: int, seed: int) -> Counter[str]:
+def fuzz(files: int, seed: int) -> dict[str, Any]:
     sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
     from bayesbinn import _native
     from bayesbinn.runtime import FormatError, Network
@@ -175,8 +177,9 @@ def fuzz(files: int, seed: int) -> Counter[str]:
         with contextlib.suppress(MemoryError):
             run_program(library, net, words, counts)
         library.bbn_free(net)
-    print(f"{files:,} mutants in {time.monotonic() - started:.0f} s: {dict(counts)}")
-    return counts
+    seconds = round(time.monotonic() - started)
+    print(f"{files:,} mutants in {seconds} s: {dict(counts)}")
+    return {"seconds": seconds, "findings": 0, "outcomes": dict(sorted(counts.items()))}
 
 
 def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Counter[str]) -> None:
@@ -227,9 +230,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="its part `mutations` is replaced")
     arguments = parser.parse_args()
     if "FUZZ_LIBRARY" in os.environ:
-        fuzz(arguments.files, arguments.seed)
+        result = {
+            "command": "python tests/fuzz/fuzz_bbnn.py " + " ".join(sys.argv[1:]),
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "tools": "AddressSanitizer and UBSan of gcc " + os.environ["FUZZ_COMPILER"],
+            **fuzz(arguments.files, arguments.seed),
+        }
+        if arguments.output:
+            stored = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            arguments.output.write_text(json.dumps({**stored, "mutations": result}, indent=1) + "\n")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder))

@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="its part `coverage-guided` is replaced")
+    parser.add_argument("--output", type=Path, help="its part `program` is replaced")
     parser.add_argument("--seeds", action="store_true", help="write tests/fuzz/corpus anew")
     options = parser.parse_args()
     if options.seeds:
@@ -143,8 +143,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if options.output:
         stored = json.loads(options.output.read_text()) if options.output.exists() else {}
-        stored["coverage-guided"] = result
-        options.output.write_text(json.dumps(stored, indent=1) + "\n")
+        options.output.write_text(json.dumps({**stored, "program": result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
