@@ -41,7 +41,7 @@ VARIANTS = [
     {"cooling": 50.0, "kl_share": "layers", "estimator": "mean", "depth": 2},
     {"cooling": 5.0, "momentum": 0.9},
     {"method": "ste", "schedule": "constant", "checkpoint_steps": 1, "real_ends": True, "depth": 2},
-    {"model": "resnet18", "width_multiplier": 0.04, "augment": "crop-flip"},
+    {"model": "resnet18", "width_multiplier": 0.125, "augment": "crop-flip"},
     {"model": "vgg-small", "width_multiplier": 0.02, "method": "float"},
     {"model": "vgg-small", "width_multiplier": 0.02, "precision": "bfloat16"},
 ]

@@ -43,7 +43,7 @@ def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str,
     strategy: continual.Strategy = continual.Naive()
     if c.strategy in ("prior", "bayesbinn-2020"):
         assert isinstance(binary, BayesBiNN)
-        strategy = continual.PosteriorToPrior(binary, c.strength, c.limit or None)
+        strategy = continual.PosteriorToPrior(binary, c.strength)
     elif c.strategy == "ewc":
         strategy = continual.EWC(net, c.strength, seed=c.seed)
     elif c.strategy == "replay":
@@ -51,12 +51,7 @@ def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str,
         if c.buffer > total:
             raise UserError(f"buffer {c.buffer} is larger than the data, {total} examples in all: lower it")
         strategy = continual.Replay(c.buffer, seed=c.seed)
-    elif c.strategy == "window" and binary is not None:
-        for group in binary.param_groups:
-            group["metaplasticity"] = c.metaplasticity
-        if c.limit:
-            strategy = continual.Bounded(binary.param_groups[0]["params"], c.limit)
-    elif c.strategy == "palimpsest":
+    elif c.strategy in ("window", "palimpsest"):
         assert binary is not None
         assert c.window is not None
         optimizers["binary"] = Palimpsest(
@@ -64,7 +59,7 @@ def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str,
             num_examples=c.batch_size / (c.kl_weight or 1.0),
             window=c.window / c.batch_size,
             metaplasticity=c.metaplasticity,
-            momentum=c.momentum or 0.0,
+            momentum=(c.momentum or 0.0) if c.strategy == "palimpsest" else 0.0,
         )
     elif c.strategy == "bimu":
         assert binary is not None

@@ -18,7 +18,7 @@ from ..continual import Examples, Stream, Task, set_task
 from ..errors import UserError
 from ..optim import BayesBiNN
 from ..posterior import has_posterior, posterior_summary
-from ..predict import predict
+from ..prediction import predict
 from .checkpoint import flatten_optimizer, load_checkpoint, save_checkpoint, unflatten_optimizer
 from .continual_config import ContinualConfig
 from .loop import StoppedError, rate_factor

@@ -21,8 +21,9 @@ from ..data.dataset import AUGMENTATIONS, Data, Split, batches, channels_last
 from ..errors import UserError
 from ..files import write_text
 from ..nn import binary_layers
+from ..nn.batch_norm import own_statistics
+from ..nn.inputs import evaluating
 from ..optim import BayesBiNN
-from ..outputs import batch_norm_statistics, evaluating
 from ..posterior import PosteriorSummary, has_posterior, posterior_summary
 from .checkpoint import (
     checkpoint_folder,
@@ -162,16 +163,14 @@ class Trainer:
         factor = rate_factor(c, done, self.batches_per_epoch)
         if self.anneals:
             anneal_(self.net, self.optimizers, annealed(c, done / self.total_steps))
-        rise = {"binary": 1.0}  # of the rates beside their schedule
         if self.cooling != 1:
             rule = self.optimizers["binary"]
             assert isinstance(rule, BayesBiNN)
             rule.temper_(self.cooling ** (-1 / self.total_steps))
-            rise["binary"] = self.cooling ** ((done + 1) / self.total_steps)
         for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
-                group["lr"] = base * factor * rise.get(name, 1.0)
+                group["lr"] = base * factor
         nll, correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
         for sample in range(c.train_samples):
             logits: list[Tensor] = []
@@ -223,7 +222,7 @@ class Trainer:
         line: dict[str, Any] = {"epoch": p.epoch + 1, "loss": nll, "nll": nll}
         line["accuracy"] = float(p.correct) / (self.batches_per_epoch * c.batch_size)
         held_out = self.data.validation or self.data.test
-        own = batch_norm_statistics(self.net, self.calibration) if self.calibration is not None else nullcontext()
+        own = own_statistics(self.net, self.calibration) if self.calibration is not None else nullcontext()
         with own:
             line |= {f"{part}_{k}": v for k, v in mode_metrics(self.net, held_out, world=self.world).items()}
         rule = self.optimizers.get("binary")

@@ -70,21 +70,17 @@ def _options(config: Config, *names: str) -> dict[str, Any]:
 
 
 def _bayesian(params: list[nn.Parameter], c: Config) -> Optimizer:
+    assert c.lr is not None
+    assert c.kl_weight is not None
+    options: dict[str, Any] = {"num_data": c.num_data, "momentum": c.momentum, "kl_weight": c.kl_weight}
     groups: list[dict[str, Any]] = [{"params": params}]
-    options = _options(c, "lr", "num_data", "kl_weight", "momentum")
     if c.kl_share == "layers":
-        # a layer's KL counts as that of one of average size; lr · kl_weight, the pace of forgetting, is the same in all
+        # a layer's KL counts as that of one of average size
         average = sum(p.numel() for p in params) / len(params)
-        shares = [average / p.numel() for p in params]
-        groups = [
-            {"params": [p], "kl_weight": options["kl_weight"] * share, "lr": options["lr"] / share}
-            for p, share in zip(params, shares, strict=True)
-        ]
-    rule = BayesBiNN(groups, **options)
-    if c.cooling is not None and c.cooling != 1:
-        for group in rule.param_groups:  # λ itself starts where the user says
-            group["kl_weight"] *= c.cooling
-            group["lr"] /= c.cooling
+        groups = [{"params": [p], "kl_weight": c.kl_weight * average / p.numel()} for p in params]
+    rule = BayesBiNN(groups, min(1.0, c.lr * c.kl_weight), **options)
+    for group in rule.param_groups:  # λ itself starts where the user says
+        group["kl_weight"] *= c.cooling or 1.0
     return rule
 
 

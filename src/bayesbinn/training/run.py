@@ -16,7 +16,7 @@ from ..evaluation.report import write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
-from ..outputs import calibrate_draws_, calibrate_mode_
+from ..nn import calibrate_
 from ..posterior import has_posterior
 from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint
 from .config import Config, make_config, read_toml, to_toml
@@ -25,8 +25,6 @@ from .loop import Callbacks, Trainer
 from .methods import check_method, make_binary_, make_optimizers, resolve
 from .models import build_model
 from .restore import check_description, load_state
-
-DRAWN = 8  # networks behind the batch-norm statistics of draws, where training has drawn none
 
 
 def train(
@@ -106,10 +104,7 @@ def _train(
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
     if has_posterior(net):
-        seen = data.calibration(config.augment)
-        if config.estimator == "mean" and len(seen) >= 2 * DRAWN:  # training has drawn nothing
-            calibrate_draws_(net, seen, DRAWN)
-        calibrate_mode_(net, seen)
+        calibrate_(net, data.calibration(config.augment))
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
