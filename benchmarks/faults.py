@@ -5,6 +5,10 @@
 With one process, and with two under torchrun, where rank 0, rank 1 or everything is killed (SIGKILL).  A checkpoint is
 written after every step, so that many kills come while one is being written: those are counted (a half-written
 `checkpoint.new` is left).  The run is started anew with --resume after each kill.
+
+    python benchmarks/faults.py --runtime --output benchmarks/results/faults.json
+
+measures one loaded network under threads, forks and many loads instead (see runtime_faults.py).
 """
 
 import argparse
@@ -18,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import runtime_faults
 
 from bayesbinn.environment import environment
 from bayesbinn.training.checkpoint import checkpoint_folder, load_checkpoint
@@ -97,22 +103,32 @@ def experiment(folder: Path, processes: int, kills: int, rng: random.Random) -> 
     }
 
 
+def store(output: Path | None, part: dict[str, Any]) -> None:
+    """Puts `part` beside what the file holds, and prints it."""
+    print(json.dumps(part, indent=2))
+    if output:
+        held = json.loads(output.read_text()) if output.exists() else {}
+        output.write_text(json.dumps(held | part, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--seed", type=int, default=2020)
+    parser.add_argument("--runtime", action="store_true", help="one loaded network under threads and forks, instead")
+    parser.add_argument("--before", type=Path, help="with --runtime: folder with an earlier package, built")
     options = parser.parse_args()
+    if options.runtime:
+        store(options.output, {"runtime": {"environment": environment(), **runtime_faults.measure(options.before)}})
+        return
     rng = random.Random(options.seed)
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for processes in options.processes:
             runs.append(experiment(Path(folder), processes, options.kills, rng))
-            text = json.dumps({"environment": environment(), "settings": TEXT, "runs": runs}, indent=2)
-            if options.output:
-                options.output.write_text(text + "\n")
-    print(text)
+            store(options.output, {"environment": environment(), "settings": TEXT, "runs": runs})
     if not all(run["weights, optimizer state and generators equal, bit for bit"] for run in runs):
         raise SystemExit("a killed run differs from the calm one")
 
