@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from .predict import RegressionPrediction as RegressionPrediction
     from .predict import predict as predict
     from .predict import predict_regression as predict_regression
+    from .training.run import fit as fit
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _NAMES = {
     "optim": ("BayesBiNN",),
     "posterior": ("draw", "posterior_summary", "sampled_weights"),
     "predict": ("Prediction", "RegressionPrediction", "predict", "predict_regression"),
+    "training.run": ("fit",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bayesbinn.training.continual_config import ContinualConfig, resolve_continual
 from click.testing import CliRunner
 
 from bayesbinn.cli import main
 from bayesbinn.training.config import make, read_toml
-from bayesbinn.training.continual_config import ContinualConfig, resolve_continual
 from experiments import continual, continual_tables
 
 ROOT = Path(__file__).parents[2]

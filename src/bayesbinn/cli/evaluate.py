@@ -1,6 +1,5 @@
 """`bayesbinn evaluate`."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +14,7 @@ from ..evaluation.report import write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import Kind, make_voters
 from ..training import load_run
+from ..training.config import settings_of
 from .tables import evaluation_lines
 
 
@@ -90,7 +90,7 @@ def evaluate(
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        write_report(report, runs, net, dataclasses.asdict(config), test.test.x, result)
+        write_report(report, runs, net, settings_of(config), test.test.x, result)
         click.echo(f"report in {report}", err=True)
 
 

@@ -13,7 +13,7 @@ from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rota
 from ..data.dataset import load_data, make_data
 from ..data.readers import read_npz
 from ..errors import UserError, unknown
-from .continual_config import ContinualConfig
+from .strategies import ContinualConfig
 
 KINDS = ("permuted", "rotated", "split")
 
