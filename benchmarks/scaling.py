@@ -40,7 +40,7 @@ class Worker:
         net = bb.binarize_(build_model(CONFIG, (784,), 10))
         binary, real = bb.split_parameters(net)
         self.num_weights = sum(p.numel() for p in binary)
-        self.optimizers = [bb.BayesBiNN(binary, lr=0.1, num_data=60_000, kl_weight=0.002), torch.optim.Adam(real)]
+        self.optimizers = [bb.BayesBiNN(binary, lr=0.0002, num_data=60_000, kl_weight=0.002), torch.optim.Adam(real)]
         self.model: nn.Module = DistributedDataParallel(net, gradient_as_bucket_view=True) if together else net
 
     def seconds(self, batch: int, steps: int) -> float:

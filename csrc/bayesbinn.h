@@ -47,16 +47,20 @@ typedef struct {
     int32_t natural_type, weight_type;
 } bbn_draw_job;
 
-/* natural <- (natural * decay + grad * step) + pull * prior; with momentum (float32), where d = (natural - prior) * kl +
- * grad * data:  momentum <- momentum * beta + d * keep, natural <- natural + momentum * step */
+/* One step of the rule; ratio = num_data / kl_weight, g = (natural - prior) + grad * ratio.
+ *   plain without momentum:  natural <- (natural * decay + grad * step) + pull * prior      (step holds ratio)
+ *   otherwise:  m <- m * beta + g * keep,  natural <- natural + m * step                    (without momentum: m = g)
+ *   with second, a moment for each weight:  v <- v * beta2 + g * g * keep2,  and step times
+ *               min(1, lr / (sqrt(v * scale2) + eps))
+ *   with squares:  squares[b] is the sum of g * g over elements 1024 b ... 1024 b + 1023 */
 typedef struct {
     int64_t n;
     const int64_t *seed; /* rounds a bfloat16 natural to either neighbour, right on average; unused for float32 */
     void *natural;
-    const void *grad, *prior; /* both of natural's type; prior NULL: prior_value, without momentum times pull */
-    float *momentum;          /* or NULL */
-    int32_t type;
-    float decay, step, pull, kl, data, beta, keep, prior_value;
+    const void *grad, *prior; /* both of natural's type; prior NULL: prior_value, in the plain step pull times it */
+    float *momentum, *second, *squares; /* each may be NULL; second and squares not both */
+    int32_t type, collected; /* collected: the plain step */
+    float decay, step, pull, prior_value, ratio, beta, keep, beta2, keep2, scale2, lr, eps;
 } bbn_update_job;
 
 /* Return 0, or 1 if there is no such instruction set (an index below bbn_isa_count that this machine can run). */

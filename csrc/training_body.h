@@ -89,21 +89,33 @@ static void draw(const bbn_draw_job *job, int64_t begin, int64_t end) {
     }
 }
 
-static void update_block(const bbn_update_job *job, float *restrict natural, const float *restrict grad,
-                         const float *restrict prior, float *restrict momentum, int64_t n) {
-    const float decay = job->decay, step = job->step, pull = job->pull, kl = job->kl, data = job->data;
-    const float beta = job->beta, keep = job->keep, value = job->prior_value;
-    if (momentum && prior)
-        for (int64_t i = 0; i < n; i++) {
-            momentum[i] = momentum[i] * beta + ((natural[i] - prior[i]) * kl + grad[i] * data) * keep;
-            natural[i] = natural[i] + momentum[i] * step;
-        }
-    else if (momentum)
-        for (int64_t i = 0; i < n; i++) {
-            momentum[i] = momentum[i] * beta + ((natural[i] - value) * kl + grad[i] * data) * keep;
-            natural[i] = natural[i] + momentum[i] * step;
-        }
-    else if (prior)
+enum { LANES_OF_SUM = 16 };
+
+/* lane l adds elements l, l + 16, ...; then the lanes are added in turn: one order for every instruction set */
+static float sum_of_squares(const float *restrict x, int64_t n) {
+    float lanes[LANES_OF_SUM] = {0};
+    for (int64_t i = 0; i < n; i += LANES_OF_SUM)
+        for (int l = 0; l < LANES_OF_SUM; l++) lanes[l] += x[i + l] * x[i + l];
+    float sum = lanes[0];
+    for (int l = 1; l < LANES_OF_SUM; l++) sum += lanes[l];
+    return sum;
+}
+
+/* g for n <= BBN_WORDS elements; zeros up to a multiple of LANES_OF_SUM */
+static void descent(const bbn_update_job *job, const float *restrict natural, const float *restrict grad,
+                    const float *restrict prior, int64_t n, float *restrict g) {
+    const float ratio = job->ratio, value = job->prior_value;
+    if (prior)
+        for (int64_t i = 0; i < n; i++) g[i] = (natural[i] - prior[i]) + grad[i] * ratio;
+    else
+        for (int64_t i = 0; i < n; i++) g[i] = (natural[i] - value) + grad[i] * ratio;
+    for (int64_t i = n; i % LANES_OF_SUM; i++) g[i] = 0.0f;
+}
+
+static void collected(const bbn_update_job *job, float *restrict natural, const float *restrict grad,
+                      const float *restrict prior, int64_t n) {
+    const float decay = job->decay, step = job->step, pull = job->pull, value = job->prior_value;
+    if (prior)
         for (int64_t i = 0; i < n; i++) natural[i] = (natural[i] * decay + grad[i] * step) + prior[i] * pull;
     else if (value != 0.0f)
         for (int64_t i = 0; i < n; i++) natural[i] = (natural[i] * decay + grad[i] * step) + value;
@@ -111,23 +123,60 @@ static void update_block(const bbn_update_job *job, float *restrict natural, con
         for (int64_t i = 0; i < n; i++) natural[i] = natural[i] * decay + grad[i] * step;
 }
 
-static void update(const bbn_update_job *job, int64_t begin, int64_t end) {
-    if (job->type == BBN_FLOAT32) {
-        update_block(job, (float *)job->natural + begin, (const float *)job->grad + begin,
-                     job->prior ? (const float *)job->prior + begin : NULL,
-                     job->momentum ? job->momentum + begin : NULL, end - begin);
+/* the size of the step for each weight, min(1, lr / (sqrt(v) + eps)), multiplied into m */
+static void scaled(const bbn_update_job *job, const float *restrict g, float *restrict second, int64_t n,
+                   float *restrict m) {
+    const float beta2 = job->beta2, keep2 = job->keep2, scale2 = job->scale2, lr = job->lr, eps = job->eps;
+    for (int64_t i = 0; i < n; i++) {
+        second[i] = second[i] * beta2 + (g[i] * g[i]) * keep2;
+        float rate = lr / (sqrtf(second[i] * scale2) + eps);
+        m[i] = m[i] * (rate < 1.0f ? rate : 1.0f);
+    }
+}
+
+/* elements of one block; the pointers are at its first */
+static void update_block(const bbn_update_job *job, float *restrict natural, const float *grad, const float *prior,
+                         float *restrict momentum, float *restrict second, float *restrict squares, int64_t n) {
+    float g[BBN_WORDS], m[BBN_WORDS];
+    const float beta = job->beta, keep = job->keep, step = job->step;
+    if (job->collected) {
+        collected(job, natural, grad, prior, n);
         return;
     }
+    descent(job, natural, grad, prior, n, g);
+    if (squares) *squares = sum_of_squares(g, n);
+    if (momentum)
+        for (int64_t i = 0; i < n; i++) m[i] = momentum[i] = momentum[i] * beta + g[i] * keep;
+    else if (second)
+        memcpy(m, g, (size_t)n * sizeof *m);
+    if (second) scaled(job, g, second, n, m);
+    const float *restrict along = momentum || second ? m : g;
+    for (int64_t i = 0; i < n; i++) natural[i] = natural[i] + along[i] * step;
+}
+
+/* begin is a multiple of BBN_WORDS */
+static void update(const bbn_update_job *job, int64_t begin, int64_t end) {
     uint32_t random[BBN_WORDS];
-    float natural[BBN_WORDS], grad[BBN_WORDS], prior[BBN_WORDS];
+    float wide[BBN_WORDS], wide_grad[BBN_WORDS], wide_prior[BBN_WORDS];
     for (int64_t i = begin; i < end; i += BBN_WORDS) {
         int64_t n = end - i < BBN_WORDS ? end - i : BBN_WORDS;
-        words((uint64_t)*job->seed, BBN_STREAM_ROUNDING, (uint64_t)i / 4, random);
-        widen((const uint16_t *)job->natural + i, n, natural);
-        widen((const uint16_t *)job->grad + i, n, grad);
-        if (job->prior) widen((const uint16_t *)job->prior + i, n, prior);
-        update_block(job, natural, grad, job->prior ? prior : NULL, job->momentum ? job->momentum + i : NULL, n);
-        round_up_or_down(natural, random, n, (uint16_t *)job->natural + i);
+        float *natural = (float *)job->natural + i;
+        const float *grad = (const float *)job->grad + i, *prior = job->prior ? (const float *)job->prior + i : NULL;
+        if (job->type == BBN_BFLOAT16) {
+            widen((const uint16_t *)job->natural + i, n, natural = wide);
+            widen((const uint16_t *)job->grad + i, n, wide_grad);
+            grad = wide_grad;
+            if (job->prior) {
+                widen((const uint16_t *)job->prior + i, n, wide_prior);
+                prior = wide_prior;
+            }
+        }
+        update_block(job, natural, grad, prior, job->momentum ? job->momentum + i : NULL,
+                     job->second ? job->second + i : NULL, job->squares ? job->squares + i / BBN_WORDS : NULL, n);
+        if (job->type == BBN_BFLOAT16) {
+            words((uint64_t)*job->seed, BBN_STREAM_ROUNDING, (uint64_t)i / 4, random);
+            round_up_or_down(wide, random, n, (uint16_t *)job->natural + i);
+        }
     }
 }
 

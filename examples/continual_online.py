@@ -30,8 +30,8 @@ def run(active: bool) -> list[float]:
     net = nn.Sequential(*layers, nn.Linear(200, 10, bias=False), nn.BatchNorm1d(10, affine=False))
     net = bb.binarize_(continual.normalize_(net, "none", num_tasks=3), init="zeros")
     binary, _ = bb.split_parameters(net)
-    # lr · kl_weight = labels a step / window is the share of the past that a step lets go
-    bayes = bb.BayesBiNN(binary, lr=ASK / WINDOW / 0.02, num_data=WINDOW, kl_weight=0.02)
+    # lr is the share of the past that a step lets go: the labels of a step over the window
+    bayes = bb.BayesBiNN(binary, lr=ASK / WINDOW, num_data=WINDOW, kl_weight=0.02)
     accuracies = []
     for t in range(len(stream)):
         task, following = stream[t], stream[t + 1] if t + 1 < len(stream) else None

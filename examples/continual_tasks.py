@@ -34,7 +34,7 @@ def accuracy(net: nn.Module, task: continual.Task) -> float:
 
 for strength in (0.0, 2.0):  # without and with the prior
     net = network()
-    bayes = bb.BayesBiNN(bb.split_parameters(net)[0], lr=0.1, num_data=1437, kl_weight=0.1)
+    bayes = bb.BayesBiNN(bb.split_parameters(net)[0], lr=0.01, num_data=1437, kl_weight=0.1)
     matrix = torch.zeros(len(stream), len(stream))
     for t, task in enumerate(stream):
         for _epoch in range(20):

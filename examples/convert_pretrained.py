@@ -45,6 +45,6 @@ bb.binarize_(net, init="weights", magnitude=2.0)  # the mode keeps the signs, sm
 report("binary, as converted (batch norm still has the float network's statistics)", net)
 
 binary, real = bb.split_parameters(net)
-bayes = bb.BayesBiNN(binary, lr=2.0, num_data=len(x_train), kl_weight=0.001)
+bayes = bb.BayesBiNN(binary, lr=0.002, num_data=len(x_train), kl_weight=0.001)
 train(net, [bayes, torch.optim.Adam(real, lr=1e-3)], epochs=10)
 report("binary, after 10 epochs", net)

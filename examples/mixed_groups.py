@@ -28,8 +28,8 @@ linears = [m.natural for m in net if isinstance(m, bb.BinaryLinear)]
 _, real = bb.split_parameters(net)
 
 bayes = bb.BayesBiNN(
-    [{"params": convolutions, "lr": 2.0, "kl_weight": 0.0005}, {"params": linears}],
-    lr=4.0,
+    [{"params": convolutions, "kl_weight": 0.0005, "lr": 0.001}, {"params": linears}],
+    lr=0.004,
     num_data=len(x_train),
     kl_weight=0.001,
 )

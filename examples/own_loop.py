@@ -22,21 +22,16 @@ net = nn.Sequential(
     *(nn.Linear(128, 10, bias=False), nn.BatchNorm1d(10)),
 )
 net = bb.binarize_(net)
-binary, real = bb.split_parameters(net)
-bayes = bb.BayesBiNN(binary, lr=4.0, num_data=1437, kl_weight=0.001)
-adam = torch.optim.Adam(real, lr=0.01)
+optimizer = bb.optimizer_for(net, num_data=1437)
 epochs = 20
-schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs * len(loader)) for o in (bayes, adam)]
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
 
 for _epoch in range(epochs):
     for xb, yb in loader:
         F.cross_entropy(net(xb), yb).backward()
-        bayes.step()
-        adam.step()
-        bayes.zero_grad()
-        adam.zero_grad()
-        for schedule in schedules:
-            schedule.step()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
 
 for name, num_samples in (("mode", 0), ("mean of 32", 32)):
     p = bb.predict(net, x[1437:], num_samples)
@@ -44,4 +39,4 @@ for name, num_samples in (("mode", 0), ("mean of 32", 32)):
     print(f"{name}: accuracy {accuracy:.1%}, NLL {nll:.3f} nats")
 noise = bb.predict(net, torch.rand(360, 64))
 print(f"mutual information: digits {p.mutual_information.mean():.3f}, noise {noise.mutual_information.mean():.3f} nats")
-print(bb.posterior_summary(net, bayes))
+print(bb.posterior_summary(net, optimizer))

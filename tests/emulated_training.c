@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
     bbn_draw_job draw = {.n = head[0], .seed = &head[1], .natural = natural, .weight = weight,
                          .natural_type = (int32_t)head[2], .weight_type = BBN_FLOAT32};
     bbn_update_job update = {.n = head[0], .seed = &head[1], .natural = natural, .grad = grad, .type = (int32_t)head[2],
-                             .decay = 0.75f, .step = -3.3f, .prior_value = 0.1f};
+                             .collected = 1, .decay = 0.75f, .step = -3.3f, .prior_value = 0.1f};
     if (bbn_draw(&draw, isa, atoi(argv[2])) || bbn_update(&update, isa, atoi(argv[2]))) return 1;
     fwrite(weight, 4, n, stdout);
     fwrite(natural, size, n, stdout);

@@ -40,5 +40,5 @@ def test_neon_is_bit_exact(driver: Path, isa: str, dtype: torch.dtype, monkeypat
     split = 4 * len(natural)
     assert done[:split] == _philox.draw(natural, seed, torch.float32).numpy().tobytes()
     monkeypatch.setattr(_ops, "new_seed", lambda *_: seed)
-    _ops.learn_(natural, grad, None, 0.4, lr=1.0, num_data=3.3, kl_weight=0.25)  # the numbers in the driver
+    _ops.learn_(natural, grad, 0.4, lr=0.25, ratio=13.2)  # the numbers in the driver
     assert natural.view(torch.uint8).numpy().tobytes() == done[split:]

@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native, _philox
+from . import _native, _philox, shards
 
 _library: Any = torch.library.Library("bayesbinn", "DEF")  # type: ignore[no-untyped-call]
 _library.define("draw(Tensor natural, Tensor seed, ScalarType dtype) -> Tensor")
 _library.define(
-    "learn_(Tensor(a!) natural, Tensor grad, Tensor(b!)? momentum, Tensor? prior, float prior_value, float lr, "
-    "float num_data, float kl_weight, float beta, float correction, Tensor? seed) -> ()"
+    "learn_(Tensor(a!) natural, Tensor grad, Tensor(b!)? momentum, Tensor(c!)? second, Tensor? prior, "
+    "float prior_value, float lr, Tensor? rate, float ratio, float beta, float correction, float beta2, "
+    "float correction2, float eps, Tensor(d!)? square, Tensor? seed) -> ()"
 )
 
 # the structs of csrc/bayesbinn.h
 _DRAW = struct.Struct("qPPPii")
-_UPDATE = struct.Struct("qPPPPPi8f")
+_UPDATE = struct.Struct("q7P2i12f")
+_BLOCK, _LANES = 1024, 16  # of its sum of squares
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -42,37 +44,79 @@ def draw(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
 def learn_(
     natural: Tensor,
     grad: Tensor,
-    momentum: Tensor | None,
     prior: Tensor | float,
     *,
     lr: float,
-    num_data: float,
-    kl_weight: float,
+    ratio: float,
+    momentum: Tensor | None = None,
+    second: Tensor | None = None,
+    rate: Tensor | None = None,
     beta: float = 0.0,
     correction: float = 1.0,
+    beta2: float = 0.0,
+    correction2: float = 1.0,
+    eps: float = 0.0,
+    square: Tensor | None = None,
 ) -> None:
     """One step of the Bayesian learning rule on λ, in place; see `optim.BayesBiNN`.
+
+        g = (λ − λ₀) + ratio · grad        m ← beta m + (1 − beta) g        λ ← λ − rate · m / correction
 
     A bfloat16 λ is computed in float32 and rounded at random to either neighbour, so that small steps count on average.
 
     Args:
-        momentum: its state, float32 for a bfloat16 λ, or None for the rule without.
         prior: λ₀, of the shape of λ or one number.
-        correction: 1 − βᵗ.
+        lr: the rate, where no other is given.
+        ratio: num_data / kl_weight.
+        momentum: m; None: g itself.
+        second: v of the shape of λ, v ← beta2 v + (1 − beta2) g², for a rate min(1, lr / (√(v / correction2) + eps)).
+        rate: 0-d or of the shape of λ, in place of lr.
+        square: 0-d, receives the mean of g².
+
+    m and v are float32 where λ is bfloat16.
     """
     tensor, value = (prior, 0.0) if isinstance(prior, Tensor) else (None, prior)
     seed = new_seed(None, natural.device) if natural.dtype == torch.bfloat16 else None
-    arguments = (natural, grad, momentum, tensor, value, lr, float(num_data), kl_weight, beta, correction, seed)
+    numbers = (float(ratio), beta, correction, beta2, correction2, eps)
+    arguments = (natural, grad, momentum, second, tensor, value, lr, rate, *numbers, square, seed)
     if type(natural) in (Tensor, torch.nn.Parameter) and type(grad) is Tensor:
         torch.ops.bayesbinn.learn_.default(*arguments)
     else:  # a DTensor, say, which knows how to do each of torch's own operations
         _learn_plain(*arguments)
 
 
+def mean_square(g: Tensor) -> Tensor:
+    """The mean of g² over all processes that g is split over: 0-d, float64.
+
+    On a CPU it is added up in the order of csrc/training_body.h, so that both agree bit for bit.
+
+    >>> mean_square(torch.tensor([3.0, 4.0]))
+    tensor(12.5000, dtype=torch.float64)
+    """
+    own = shards.local(g)
+    if own.device.type != "cpu" or own.dtype != torch.float32:
+        total = own.square().sum(dtype=torch.float64)
+    else:
+        flat = own.reshape(-1)
+        flat = torch.nn.functional.pad(flat, (0, -len(flat) % _BLOCK)).view(-1, _BLOCK // _LANES, _LANES)
+        lanes = torch.zeros(len(flat), _LANES)
+        for row in (flat * flat).unbind(1):
+            lanes += row
+        total = _in_turn(lanes[:, 0] if not len(flat) else functools.reduce(torch.add, lanes.unbind(1)))
+    return shards.total(total, like=g) / max(g.numel(), 1)
+
+
+def _in_turn(sums: Tensor) -> Tensor:
+    """The sum, one after the other, in float64."""
+    return torch.cat([sums.new_zeros(1), sums]).cumsum(0, dtype=torch.float64)[-1]
+
+
 def _draw_cpu(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
     kernel = _native.kernel("bbn_draw")
     if kernel is None:
         return _philox.draw(natural, seed, dtype)
+    if seed.dtype != torch.int64 or seed.numel() != 1 or seed.device.type != "cpu":
+        raise ValueError(f"seed must be one int64 on the CPU, got {seed.numel()} of {seed.dtype} on {seed.device}")
     function, isa = kernel
     source = (natural if natural.dtype in _TYPES else natural.float()).contiguous()
     weight = torch.empty(natural.shape, dtype=dtype if dtype in _TYPES else torch.float32)
@@ -95,43 +139,106 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _learn_cpu(natural: Tensor, grad: Tensor, momentum: Tensor | None, prior: Tensor | None, *more: Any) -> None:
-    value, lr, n, k, beta, correction, seed = more
+def _learn_cpu(
+    natural: Tensor,
+    grad: Tensor,
+    momentum: Tensor | None,
+    second: Tensor | None,
+    prior: Tensor | None,
+    value: float,
+    lr: float,
+    rate: Tensor | None,
+    *more: Any,
+) -> None:
+    ratio, beta, correction, beta2, correction2, eps, square, seed = more
     kernel = _native.kernel("bbn_update")
-    tensors = [t for t in (natural, grad, prior) if t is not None]
+    alike = [t for t in (natural, grad, prior) if t is not None]
+    states = [t for t in (momentum, second) if t is not None]
     if (
         kernel is None
         or natural.dtype not in _TYPES
-        or any(t.dtype != natural.dtype or t.shape != natural.shape or not t.is_contiguous() for t in tensors)
-        or (momentum is not None and not (momentum.dtype == torch.float32 and momentum.is_contiguous()))
+        or any(t.dtype != natural.dtype for t in alike)
+        or any(t.dtype != torch.float32 for t in states)
+        or any(t.shape != natural.shape or not t.is_contiguous() for t in (*alike, *states))
+        or (rate is not None and rate.ndim > 0)
+        or (second is not None and square is not None)
     ):
-        _learn_plain(natural, grad, momentum, prior, *more)
+        _learn_plain(natural, grad, momentum, second, prior, value, lr, rate, *more)
         return
     function, isa = kernel
-    addresses = [0 if t is None else t.data_ptr() for t in (seed, natural, grad, prior, momentum)]
-    if momentum is None:
-        rates = (1 - lr * k, -lr * n, lr * k, 0.0, 0.0, 0.0, 0.0, value * (lr * k))
-    else:
-        rates = (0.0, -lr / correction, 0.0, k, n, beta, 1 - beta, value)
-    job = _UPDATE.pack(natural.numel(), *addresses, _TYPES[natural.dtype], *rates)
+    step = lr if rate is None else float(rate)
+    collected = momentum is None and second is None and square is None
+    squares = None if square is None else torch.empty(-(-natural.numel() // _BLOCK))
+    numbers = (
+        *(1 - step, step * -ratio if collected else (1.0 if second is not None else step) * (-1 / correction), step),
+        value * step if collected else value,
+        *(ratio, beta, 1 - beta, beta2, 1 - beta2, 1 / correction2, lr, eps),
+    )
+    addresses = [0 if t is None else t.data_ptr() for t in (seed, natural, grad, prior, momentum, second, squares)]
+    job = _UPDATE.pack(natural.numel(), *addresses, _TYPES[natural.dtype], collected, *numbers)
     function(job, isa, torch.get_num_threads())
+    if square is not None and squares is not None:
+        square.copy_(_in_turn(squares) / max(natural.numel(), 1))
 
 
-def _learn_plain(natural: Tensor, grad: Tensor, momentum: Tensor | None, prior: Tensor | None, *more: Any) -> None:
-    value, lr, n, k, beta, correction, seed = more
+def _learn_cuda(
+    natural: Tensor,
+    grad: Tensor,
+    momentum: Tensor | None,
+    second: Tensor | None,
+    prior: Tensor | None,
+    value: float,
+    lr: float,
+    rate: Tensor | None,
+    *more: Any,
+) -> None:
+    alike = [t for t in (natural, grad, momentum, second, prior) if t is not None]
+    if (
+        not _has_triton()
+        or any(t.dtype != torch.float32 or t.shape != natural.shape or not t.is_contiguous() for t in alike)
+        or any(t.device != natural.device for t in alike)
+        or (rate is not None and rate.ndim > 0)
+    ):
+        _learn_plain(natural, grad, momentum, second, prior, value, lr, rate, *more)
+        return
+    from . import _triton
+
+    _triton.learn_(natural, grad, momentum, second, prior, value, lr, rate, *more[:-1])
+
+
+def _learn_plain(
+    natural: Tensor,
+    grad: Tensor,
+    momentum: Tensor | None,
+    second: Tensor | None,
+    prior: Tensor | None,
+    value: float,
+    lr: float,
+    rate: Tensor | float | None,
+    *more: Any,
+) -> None:
+    ratio, beta, correction, beta2, correction2, eps, square, seed = more
     wide = natural.float() if natural.dtype == torch.bfloat16 else natural
     grad = grad.to(wide.dtype)
     origin = value if prior is None else prior.to(wide.dtype)
+    rate = lr if rate is None else rate
     # no `alpha`: torch multiplies and adds with one rounding or two, as the machine has it
-    if momentum is None:
-        # the rule with its terms in λ collected
-        wide.mul_(1 - lr * k).add_(grad * (-lr * n))
+    if momentum is None and second is None and square is None:  # the terms in λ collected
+        wide.mul_(1 - rate).add_(grad * (rate * -ratio))
         if prior is not None or value:
-            wide.add_(origin * (lr * k))
+            wide.add_(origin * rate)
     else:
-        descent = (wide - origin).mul_(k).add_(grad * n)
-        momentum.mul_(beta).add_(descent.mul_(1 - beta))
-        wide.add_(momentum * (-lr / correction))
+        g = (wide - origin).add_(grad * ratio)
+        if square is not None:
+            square.copy_(mean_square(g))
+        along = g if momentum is None else momentum.mul_(beta).add_(g * (1 - beta))
+        if second is not None:
+            second.mul_(beta2).add_((g * g).mul_(1 - beta2))
+            most = torch.tensor(lr, dtype=wide.dtype, device=wide.device)  # a number over a tensor rounds twice
+            root = (second * (1 / correction2)).double().sqrt_().to(wide.dtype)  # in float32 torch may round it wrong
+            sizes = most / root.add_(eps)
+            along, rate = along * torch.where(sizes < 1, sizes, 1.0), 1.0
+        wide.add_(along * (rate * (-1 / correction)))
     if wide is not natural:
         _philox.round_(natural, wide, seed)
 
@@ -140,6 +247,7 @@ _library.impl("draw", _draw_cpu, "CPU")
 _library.impl("draw", _draw_cuda, "CUDA")
 _library.impl("draw", _philox.draw, "CompositeExplicitAutograd")
 _library.impl("learn_", _learn_cpu, "CPU")
+_library.impl("learn_", _learn_cuda, "CUDA")
 _library.impl("learn_", _learn_plain, "CompositeExplicitAutograd")
 
 

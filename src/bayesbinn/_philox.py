@@ -63,16 +63,19 @@ def round_(out: Tensor, x: Tensor, seed: Tensor) -> None:
     """out ← x in bfloat16, to either neighbour, with the chances that make the mean x; NaN and infinities stay.
 
     Args:
-        out: bfloat16, contiguous.
+        out: bfloat16, of any strides.
         x: float32, of the same shape.
     """
-    flat, target = x.reshape(-1), out.view(-1)
+    flat = x.reshape(-1)
+    rounded = torch.empty_like(flat, dtype=torch.bfloat16)
     for first in range(0, len(flat), step := _step(flat)):
         part = flat[first : first + step]
         lower = (words(seed, ROUNDING, len(part), first) >> 16).int()
         bits = part.contiguous().view(torch.int32) + lower * part.isfinite()
-        target[first : first + step] = (bits & -65536).view(torch.float32).to(torch.bfloat16)  # exact
-        target[first : first + step][part.isnan()] = torch.nan
+        target = rounded[first : first + step]
+        target.copy_((bits & -65536).view(torch.float32))  # exact
+        target[part.isnan()] = torch.nan
+    out.copy_(rounded.view(x.shape))
 
 
 def _step(flat: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""The draw on a CUDA device as one Triton kernel: the arithmetic of `_philox`, bit for bit.
+"""The draw and the rule on a CUDA device as one Triton kernel each: the arithmetic of `_philox` and `_ops`.
 
 Imported only where Triton is installed (torch's CUDA builds bring it).
 """
@@ -47,3 +47,50 @@ def draw(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
         # a fused multiply-add would round once where the other paths round twice
         _draw[grid](source, seed, weight, source.numel(), BLOCK=BLOCK, enable_fp_fusion=False)
     return weight
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _learn(  # type: ignore[no-untyped-def]
+    natural, grad, momentum, second, prior, rate, squares, count,
+    value, lr, ratio, beta, keep, start, beta2, keep2, scale2, eps,
+    MOMENTUM: tl.constexpr, SECOND: tl.constexpr, PRIOR: tl.constexpr, RATE: tl.constexpr, SQUARE: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+):  # fmt: skip
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = index < count
+    x = tl.load(natural + index, inside, 0.0)
+    origin = tl.load(prior + index, inside, 0.0) if PRIOR else value
+    g = tl.where(inside, (x - origin) + tl.load(grad + index, inside, 0.0) * ratio, 0.0)
+    step = -tl.load(rate).to(tl.float32) * start if RATE else -lr * start
+    along = g
+    if MOMENTUM:
+        along = tl.load(momentum + index, inside, 0.0) * beta + g * keep
+        tl.store(momentum + index, along, inside)
+    if SECOND:
+        v = tl.load(second + index, inside, 1.0) * beta2 + (g * g) * keep2
+        tl.store(second + index, v, inside)
+        size = tl.div_rn(lr, tl.sqrt_rn(v * scale2) + eps)
+        along = along * tl.where(size < 1.0, size, 1.0)
+        step = -start
+    if SQUARE:
+        tl.store(squares + tl.program_id(0), tl.sum(g * g, 0))
+    tl.store(natural + index, x + along * step, inside)
+
+
+def learn_(
+    natural: Tensor, grad: Tensor, momentum: Tensor | None, second: Tensor | None, prior: Tensor | None,
+    value: float, lr: float, rate: Tensor | None,
+    ratio: float, beta: float, correction: float, beta2: float, correction2: float, eps: float, square: Tensor | None,
+) -> None:  # fmt: skip
+    """As `_ops.learn_`, for contiguous float32 tensors; `rate` is 0-d.  Sums of squares come in another order."""
+    block, count = 1024, natural.numel()
+    grid = (triton.cdiv(count, block),)
+    squares = None if square is None else torch.empty(grid, device=natural.device)
+    given = {"MOMENTUM": momentum, "SECOND": second, "PRIOR": prior, "RATE": rate, "SQUARE": squares}
+    tensors = (natural, grad, *(natural if t is None else t for t in (momentum, second, prior, rate, squares)))
+    numbers = (value, lr, ratio, beta, 1 - beta, 1 / correction, beta2, 1 - beta2, 1 / correction2, eps)
+    flags = {name: t is not None for name, t in given.items()}
+    if count:
+        _learn[grid](*tensors, count, *numbers, **flags, BLOCK=block, enable_fp_fusion=False)
+    if square is not None and squares is not None:
+        square.copy_(squares.sum(dtype=torch.float64) / max(count, 1))

@@ -8,39 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from . import bernoulli, shards
-from .nn import BinaryLayer, binary_layers
-from .optim import BayesBiNN
-
-
-def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-    """One network from the posterior: {layer name: ±1 weight}, drawn independently per weight, P(w = +1) = σ(2λ).
-
-    Layers whose binarizer has no posterior (such as `SignSTE`) give their mode; λ shared by two layers is drawn once.
-    Where FSDP2 splits λ over processes, every process draws the whole network (the same one from the same seed).
-
-    Args:
-        net: a network with binary layers.
-        generator: source of randomness, on the device of the parameters; torch's global generator if None.
-
-    Raises:
-        ValueError: if `net` has no binary layer.
-
-    >>> from bayesbinn.nn import BinaryLinear
-    >>> draw(nn.Sequential(BinaryLinear(2, 2)), torch.Generator().manual_seed(0))["0"].shape
-    torch.Size([2, 2])
-    """
-    drawn: dict[int, Tensor] = {}
-    weights = {}
-    for name, layer in _layers(net):
-        natural = layer.natural
-        if id(natural) not in drawn:
-            with torch.no_grad():
-                full = shards.whole(natural)
-                drawn[id(natural)] = (
-                    bernoulli.sample(full, None, generator) if layer.binarizer.has_posterior else bernoulli.sign(full)
-                )
-        weights[name] = drawn[id(natural)]
-    return weights
+from .nn.batch_norm import statistics_of
+from .nn.draws import draw as draw
+from .nn.draws import fixed_weights, generator_for, some_binary_layers
+from .nn.draws import has_posterior as has_posterior
+from .optim import BayesBiNN, NetworkOptimizer
 
 
 @contextmanager
@@ -50,7 +22,7 @@ def sampled_weights(
     """Fix one posterior draw for everything inside: each binary layer computes with it, in either mode.
 
     On exit, also through an exception, the layers are as before.  λ receives no gradient inside.  Batch norm uses the
-    statistics of the draws inside, where the mode has its own (`outputs.calibrate_mode_`).
+    statistics of the draws inside, where `calibrate_` has made some.
 
     Args:
         net: a network with binary layers.
@@ -70,56 +42,10 @@ def sampled_weights(
     >>> same
     True
     """
-    layers = dict(_layers(net))
     if weights is None:
-        generator = generator_for(net, seed) if isinstance(seed, int) else seed
-        weights = draw(net, generator)
-    _check_weights(layers, weights)
-    before = {name: layer._draw for name, layer in layers.items()}
-    try:
-        for name, layer in layers.items():
-            layer._draw = weights[name]
-        with drawn_statistics(net):
-            yield net
-    finally:
-        for name, layer in layers.items():
-            layer._draw = before[name]
-
-
-@contextmanager
-@torch.no_grad()
-def drawn_statistics(net: nn.Module) -> Iterator[nn.Module]:
-    """Inside, batch norm has the statistics that training collected, where `calibrate_mode_` gave the mode others.
-
-    A calibration from before further training is out of date, and ignored.
-    """
-    norms = [m for m in net.modules() if "drawn_mean" in m._buffers and _calibrated(m)]
-    mode = [{name: m.get_buffer(f"running_{name}").clone() for name in ("mean", "var")} for m in norms]
-    for m in norms:
-        for name in ("mean", "var"):
-            m.get_buffer(f"running_{name}").copy_(m.get_buffer(f"drawn_{name}"))
-    try:
+        weights = draw(net, generator_for(net, seed) if isinstance(seed, int) else seed)
+    with fixed_weights(net, weights), statistics_of(net, "draws"):
         yield net
-    finally:
-        for m, own in zip(norms, mode, strict=True):
-            if _calibrated(m):  # nothing was trained inside
-                for name, statistic in own.items():
-                    m.get_buffer(f"running_{name}").copy_(statistic)
-
-
-def _calibrated(norm: nn.Module) -> bool:
-    return bool(norm.get_buffer("drawn_batches") == norm.get_buffer("num_batches_tracked"))
-
-
-def generator_for(net: nn.Module, seed: int) -> torch.Generator:
-    """A generator seeded with `seed`, on the device of the binary parameters of `net`."""
-    device = next(layer.natural.device for _, layer in _layers(net))
-    return torch.Generator(device).manual_seed(seed)
-
-
-def has_posterior(net: nn.Module) -> bool:
-    """Whether drawing from `net` means something: some binary layer's binarizer has a posterior."""
-    return any(layer.binarizer.has_posterior for _, layer in binary_layers(net))
 
 
 @dataclass(frozen=True)
@@ -172,7 +98,7 @@ class PosteriorSummary:
 
 @torch.no_grad()
 def posterior_summary(
-    net: nn.Module, optimizer: BayesBiNN | None = None, previous: PosteriorSummary | None = None
+    net: nn.Module, optimizer: BayesBiNN | NetworkOptimizer | None = None, previous: PosteriorSummary | None = None
 ) -> PosteriorSummary:
     """Entropy, KL, saturation and flip rate of the posterior, per layer and in total.
 
@@ -194,7 +120,7 @@ def posterior_summary(
     total        4   0.6931        0.0       0.0%     100.0%          -
     """
     layers, signs, distinct = [], {}, {}
-    for name, layer in _layers(net):
+    for name, layer in some_binary_layers(net):
         natural = layer.natural
         signs[name] = natural >= 0
         flip_rate = None
@@ -232,19 +158,3 @@ def posterior_summary(
         flip_rate=None if previous is None else average("flip_rate"),
     )
     return PosteriorSummary(layers, total, signs)
-
-
-def _layers(net: nn.Module) -> list[tuple[str, BinaryLayer]]:
-    layers = list(binary_layers(net))
-    if not layers:
-        raise ValueError(f"{type(net).__name__} has no binary layer: make it binary with binarize_(net)")
-    return layers
-
-
-def _check_weights(layers: dict[str, BinaryLayer], weights: dict[str, Tensor]) -> None:
-    if weights.keys() != layers.keys():
-        raise ValueError(f"weights are for layers {sorted(weights)}, the network has {sorted(layers)}")
-    for name, layer in layers.items():
-        if weights[name].shape != layer.natural.shape:
-            found, need = tuple(weights[name].shape), tuple(layer.natural.shape)
-            raise ValueError(f"weights of layer {name!r} have shape {found}, the layer needs {need}")

@@ -1,5 +1,7 @@
 """What batch norm remembers of each task."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,46 @@ def test_each_task_has_the_statistics_of_its_own_batch_norm() -> None:
     for t in (0, 1):
         set_task(net, t)
         assert torch.equal(net.eval()(data[0]), twins[t].eval()(data[0]))
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
+@pytest.mark.parametrize("momentum", [None, 0.3])
+def test_a_task_keeps_all_settings_of_the_module_it_replaces(kind, momentum) -> None:
+    settings = {"eps": 0.1, "momentum": momentum, "dtype": torch.float64}
+    norm = kind(4, **settings).requires_grad_(False)
+    norm.weight.fill_(3)
+    norm.bias.fill_(2)
+    x = torch.randn(16, 4, *[2] * {nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}.get(kind, 1), dtype=torch.float64)
+    for _ in range(3):
+        norm(x + 1)
+    norm.eval()
+    net, twin = normalize_(nn.Sequential(copy.deepcopy(norm)), "task", num_tasks=2), copy.deepcopy(norm)
+    assert not net[0].training
+    assert not any(p.requires_grad for p in net.parameters())
+    assert torch.equal(net(x), twin(x))
+    set_task(net, 1)
+    for _ in range(3):
+        assert torch.equal(net.train()(x), twin.train()(x))
+    assert torch.equal(net.eval()(x), twin.eval()(x))
+    set_task(net, 0)
+    assert torch.equal(net(x), norm(x))
+    assert len(list(net.parameters())) == 2
+
+
+def test_the_reported_fault() -> None:
+    net = normalize_(nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4, momentum=None)), "task", num_tasks=2)
+    x = 5 * torch.randn(64, 16)
+    net(x)
+    assert torch.allclose(net[1].norms[0].running_var, net[0](x).var(0))
+
+
+def test_layer_norm_keeps_what_it_can() -> None:
+    first = nn.BatchNorm1d(8, eps=0.1, dtype=torch.float64)
+    nn.init.constant_(first.weight, 3.0)
+    net = nn.Sequential(nn.Linear(16, 8), first, nn.Linear(8, 4), nn.BatchNorm1d(4)).double().eval()
+    layer = normalize_(net, "layer", num_tasks=2)[1]
+    assert (layer.eps, layer.weight.dtype, layer.training) == (0.1, torch.float64, False)
+    assert layer.weight is first.weight
 
 
 def test_statistics_survive_a_state_dict() -> None:

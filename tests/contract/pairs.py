@@ -20,7 +20,7 @@ from bayesbinn.binarizers import (
     StraightThroughSample,
     TanhAnneal,
 )
-from bayesbinn.optim import BiMU, Bop
+from bayesbinn.optim import FORMS, BiMU, Bop, Palimpsest
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,14 @@ class Pair:
 
 
 PAIRS = [
-    Pair("bayesbinn", StraightThroughSample, lambda ps: BayesBiNN(ps, lr=0.1, num_data=100, kl_weight=0.5)),
-    Pair(
-        "bayesbinn-momentum-foreach",
-        StraightThroughSample,
-        lambda ps: BayesBiNN(ps, lr=0.1, num_data=100, momentum=0.9, prior=0.2, foreach=True),
+    Pair("bayesbinn", StraightThroughSample, lambda ps: BayesBiNN(ps, lr=0.05, num_data=100, kl_weight=0.5)),
+    *(
+        Pair(
+            f"bayesbinn-{form}",
+            StraightThroughSample,
+            lambda ps, form=form: BayesBiNN(ps, lr=0.1, num_data=100, momentum=0.9, prior=0.2, form=form),
+        )
+        for form in FORMS
     ),
     Pair("concrete", lambda: Concrete(1.0), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, momentum=0.9)),
     Pair("bayesbinn-2020", lambda: Reference2020(0.5), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
@@ -52,9 +55,9 @@ PAIRS = [
     Pair("mean-weight", MeanWeight, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair("reinmax", ReinMax, lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),
     Pair(
-        "bayesbinn-metaplastic",
+        "palimpsest",
         StraightThroughSample,
-        lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, kl_weight=0.2, metaplasticity=0.5),
+        lambda ps: Palimpsest(ps, num_examples=3, window=100, metaplasticity=0.5),
     ),
     Pair("bimu", StraightThroughSample, lambda ps: BiMU(ps, lr=1.0, window=float("inf"), gradient_gain=50.0)),
     Pair("ste", SignSTE, lambda ps: torch.optim.Adam(ps, lr=0.05)),

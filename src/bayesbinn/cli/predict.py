@@ -9,7 +9,7 @@ import click
 
 from ..data.dataset import read_inputs
 from ..posterior import has_posterior
-from ..predict import predict as predict_network
+from ..prediction import predict as predict_network
 from ..training import load_run
 
 COLUMNS = ("file", "index", "label", "probability", "entropy", "mutual_information")

@@ -8,7 +8,6 @@ from .heads import task_logits as task_logits
 from .normalization import TaskBatchNorm as TaskBatchNorm
 from .normalization import normalize_ as normalize_
 from .normalization import set_task as set_task
-from .strategies import Bounded as Bounded
 from .strategies import Naive as Naive
 from .strategies import PosteriorToPrior as PosteriorToPrior
 from .strategies import Replay as Replay

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.inputs import evaluating
 from .heads import task_logits
 from .strategies import Strategy
 from .streams import Examples
@@ -34,8 +35,6 @@ class EWC(Strategy):
     >>> ewc.penalty().item()
     0.0
     """
-
-    needs_boundaries = True
 
     def __init__(
         self, net: nn.Module, strength: float, num_examples: int = 1000, decay: float = 1.0, seed: int = 0
@@ -70,17 +69,15 @@ class EWC(Strategy):
         count = min(self.num_examples, len(train))
         chosen = torch.randperm(len(train), generator=self.generator)[:count].to(train.y.device)
         total = {name: torch.zeros_like(p) for name, p in self.params.items()}
-        training = net.training
-        net.eval()
-        for i in chosen:
-            logits = task_logits(net(train.x[i : i + 1].float()), outputs)
-            label = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=self.generator)[:, 0]
-            loss = F.cross_entropy(logits, label.to(logits.device))
-            grads = torch.autograd.grad(loss, list(self.params.values()), allow_unused=True)
-            for name, grad in zip(self.params, grads, strict=True):
-                if grad is not None:
-                    total[name] += grad.square() / count
-        net.train(training)
+        with evaluating(net):
+            for i in chosen:
+                logits = task_logits(net(train.x[i : i + 1].float()), outputs)
+                label = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=self.generator)[:, 0]
+                loss = F.cross_entropy(logits, label.to(logits.device))
+                grads = torch.autograd.grad(loss, list(self.params.values()), allow_unused=True)
+                for name, grad in zip(self.params, grads, strict=True):
+                    if grad is not None:
+                        total[name] += grad.square() / count
         return total
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -4,12 +4,12 @@ A network with batch norm carries its last task's statistics into every predicti
 on earlier tasks than the weights do, so a continual run says which of these it uses.
 """
 
+import copy
 import math
 from typing import Literal, TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..nn import BinaryLayer
 
@@ -18,41 +18,36 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class TaskBatchNorm(nn.Module):
-    """Batch norm with running statistics per task, and one affine map (if any) for all.
+    """A batch norm for each task, with all settings of the one given, and one affine map (if any) for all.
 
     Needs to be told the task (`set_task`), in training and at prediction.  Statistics of a task freeze when it is
     over, while the weights move on.
 
     Attributes:
-        running_mean, running_var: (T, C) buffers.
+        norms: one per task.
         task: the task in force.
 
     >>> norm = TaskBatchNorm(nn.BatchNorm1d(3), num_tasks=2)
     >>> norm.task = 1
     >>> _ = norm(torch.randn(8, 3) + 5)
-    >>> norm.running_mean.shape, bool(norm.running_mean[0].abs().max() == 0)
-    (torch.Size([2, 3]), True)
+    >>> [bool((n.running_mean > 0).all()) for n in norm.norms]
+    [False, True]
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, num_tasks: int) -> None:
+    def __init__(self, norm: _BatchNorm, num_tasks: int) -> None:
         super().__init__()
-        shape = (num_tasks, norm.num_features)
-        self.register_buffer("running_mean", torch.zeros(shape))
-        self.register_buffer("running_var", torch.ones(shape))
-        self.weight, self.bias = norm.weight, norm.bias
-        self.eps, self.momentum = norm.eps, norm.momentum
+        self.norms = nn.ModuleList(copy.deepcopy(norm) for _ in range(num_tasks))
+        for own in self.norms:
+            own.weight, own.bias = norm.weight, norm.bias
+        self.train(norm.training)
         self.task = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, var = self.running_mean[self.task], self.running_var[self.task]
-        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
+        normalized: Tensor = self.norms[self.task](x)
+        return normalized
 
     def extra_repr(self) -> str:
-        tasks, features = self.running_mean.shape
-        return f"{features}, num_tasks={tasks}, task={self.task}, affine={self.weight is not None}"
+        return f"task={self.task}"
 
 
 class FixedScale(nn.Module):
@@ -96,13 +91,13 @@ def normalize_(net: M, statistics: Statistics, num_tasks: int, output_gain: floa
     if statistics not in ("shared", "task", "layer", "none"):
         raise ValueError(f"statistics must be 'shared', 'task', 'layer' or 'none', got {statistics!r}")
     linear = (BinaryLayer, nn.Linear, nn.Conv1d, nn.Conv2d)
-    norms = [name for name, m in net.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [name for name, m in net.named_modules() if isinstance(m, _BatchNorm)]
     fan_in = 1
     for name, module in list(net.named_modules()):
         if isinstance(module, linear):
             weight = module.natural if isinstance(module, BinaryLayer) else module.weight
             fan_in = weight[0].numel() if binary else 1
-        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if not isinstance(module, _BatchNorm):
             continue
         last = name == norms[-1]
         parent, _, child = name.rpartition(".")
@@ -113,13 +108,15 @@ def normalize_(net: M, statistics: Statistics, num_tasks: int, output_gain: floa
 
 
 def _replacement(
-    norm: nn.BatchNorm1d | nn.BatchNorm2d, statistics: Statistics, num_tasks: int, fan_in: int, last: bool, gain: float
+    norm: _BatchNorm, statistics: Statistics, num_tasks: int, fan_in: int, last: bool, gain: float
 ) -> nn.Module:
     if statistics in ("shared", "task"):
         kept = norm if statistics == "shared" else TaskBatchNorm(norm, num_tasks)
         return nn.Sequential(kept, FixedScale(gain)) if last and gain != 1.0 else kept
     if statistics == "layer" and not last:
-        return nn.GroupNorm(1, norm.num_features, affine=norm.affine)  # over all units (and pixels) of an example
+        layer = nn.GroupNorm(1, norm.num_features, norm.eps, norm.affine)  # over all units (and pixels) of an example
+        layer.weight, layer.bias = norm.weight, norm.bias
+        return layer.train(norm.training)
     return FixedScale((gain if last else math.sqrt(2.0)) / math.sqrt(fan_in))  # half of a ReLU's inputs are lost
 
 

@@ -8,23 +8,15 @@ A strategy is called at four points of any training loop and keeps its state in 
     strategy.after_task(net, train, outputs)       # may consolidate; needs the task's boundary
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
-from ..optim import BayesBiNN
+from ..optim import BayesBiNN, NetworkOptimizer
 from .streams import Examples
 
 
 class Strategy:
-    """Does nothing: the base of the others, and naive fine-tuning.
-
-    Attributes:
-        needs_boundaries: whether `after_task` matters, so that a stream without boundaries cannot use it.
-    """
-
-    needs_boundaries = False
+    """Does nothing: the base of the others, and naive fine-tuning."""
 
     def batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The examples of the next step, given the new ones: x (B, ...), y (B,)."""
@@ -53,61 +45,26 @@ class Naive(Strategy):
 
 
 class PosteriorToPrior(Strategy):
-    """λ₀ ← clip(strength · λ, ±limit) when a task is over: the posterior of the past is the prior of the future.
+    """λ₀ ← strength · λ when a task is over: the posterior of the past is the prior of the future.
 
     Args:
-        optimizer: holds the prior.
+        optimizer: holds the prior; a `BayesBiNN` or a `NetworkOptimizer`.
         strength: 1 is Bayes' rule; above 1 the past counts more than its own data.
-        limit: bound on |λ₀|, so that no weight is ever out of reach: a window on what can be remembered.
 
     Source: Meng, Bachmann & Khan (2020), Sec. 3.4; Nguyen et al. (2018).
 
     >>> natural = torch.tensor([1.0, 20.0], requires_grad=True)
     >>> optimizer = BayesBiNN([natural], lr=0.1, num_data=1)
-    >>> PosteriorToPrior(optimizer, strength=2.0, limit=30.0).after_task(nn.Identity(), None, None)
+    >>> PosteriorToPrior(optimizer, strength=2.0).after_task(nn.Identity(), None, None)
     >>> optimizer.prior_of(natural).tolist()
-    [2.0, 30.0]
+    [2.0, 40.0]
     """
 
-    needs_boundaries = True
-
-    def __init__(self, optimizer: BayesBiNN, strength: float = 1.0, limit: float | None = None) -> None:
-        self.optimizer, self.strength, self.limit = optimizer, strength, limit
+    def __init__(self, optimizer: BayesBiNN | NetworkOptimizer, strength: float = 1.0) -> None:
+        self.optimizer, self.strength = optimizer, strength
 
     def after_task(self, net: nn.Module, train: Examples | None, outputs: tuple[int, ...] | None) -> None:
-        self.optimizer.set_prior_to_posterior(self.strength, limit=self.limit)
-
-
-class Bounded(Strategy):
-    """|λ| ≤ limit after every step: no weight ever becomes so certain that new evidence could not turn it.
-
-    Boundary-free.  Evidence beyond the limit is let go, which keeps a rule that protects certain weights
-    (metaplasticity) from freezing all of them on an endless stream.
-
-    Args:
-        params: the λ tensors.
-        limit: above 0.
-
-    Raises:
-        ValueError: for a limit that is not above 0.
-
-    Source: ours; bounded synapses as in Fusi & Abbott (2007).
-
-    >>> natural = torch.tensor([1.0, -30.0])
-    >>> Bounded([natural], limit=20.0).after_step(torch.zeros(1, 3), torch.tensor([0]))
-    >>> natural.tolist()
-    [1.0, -20.0]
-    """
-
-    def __init__(self, params: Iterable[Tensor], limit: float) -> None:
-        if not limit > 0.0:
-            raise ValueError(f"limit must be above 0, got {limit}")
-        self.params, self.limit = list(params), limit
-
-    @torch.no_grad()
-    def after_step(self, x: Tensor, y: Tensor) -> None:
-        for natural in self.params:
-            natural.clamp_(-self.limit, self.limit)
+        self.optimizer.set_prior_to_posterior(self.strength)
 
 
 class Replay(Strategy):

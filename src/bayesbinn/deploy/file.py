@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..nn import BinaryLayer, binary_layers
-from ..outputs import evaluating
-from ..posterior import draw, drawn_statistics, generator_for, has_posterior, sampled_weights
+from ..nn.batch_norm import statistics_of
+from ..nn.draws import draw, generator_for, has_posterior
+from ..nn.inputs import evaluating
+from ..posterior import sampled_weights
 from ..runtime import container
 from ..runtime.program import LEVELS, MAX_SAMPLES, MIN_STEP, Program, check
 from .handlers import MODULES
@@ -104,7 +106,7 @@ def pack(
     if type(net) in MODULES:
         net = nn.Sequential(net)  # a bare layer: tracing needs something that holds it
     # all networks of a file share batch norm: with samples, that of the draws
-    with evaluating(net), drawn_statistics(net) if num_samples else nullcontext():
+    with evaluating(net), statistics_of(net, "draws" if num_samples else "mode"):
         captured = capture(net, input_shape)
         networks = _networks(net, num_samples, seed)
         ranges = {} if calibration is None else _ranges(net, calibration, networks)

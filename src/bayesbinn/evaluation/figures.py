@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import metrics
 from ..nn import binary_layers
 from ..posterior import has_posterior, posterior_summary
-from ..predict import Prediction
+from ..prediction import Prediction
 
 EXAMPLES = 6  # shown of the most certain, the least certain and the wrong
 POINTS = 100  # of a risk–coverage curve

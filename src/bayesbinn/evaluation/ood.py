@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import metrics
 from ..data.dataset import Data, load_data
 from ..errors import UserError
-from ..predict import Prediction
+from ..prediction import Prediction
 
 NOISE = "noise"
 

@@ -11,7 +11,7 @@ from .. import metrics
 from ..data.dataset import Split
 from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
-from ..predict import Prediction
+from ..prediction import Prediction
 from .corruptions import LEVELS, corrupt
 from .figures import entropy_histogram, examples, reliability_bins, risk_coverage_points
 from .ood import compare

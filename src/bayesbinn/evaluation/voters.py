@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from ..data.dataset import channels_last
 from ..errors import UserError
-from ..outputs import dropout_outputs, ensemble_outputs, posterior_outputs
 from ..posterior import has_posterior
-from ..predict import Prediction, average, predict
+from ..prediction import Prediction, average, dropout_outputs, ensemble_outputs, posterior_outputs, predict
 
 Kind = Literal["posterior", "ensemble", "dropout"]
 
@@ -26,7 +25,7 @@ class Voters:
         nets: at least one, of the same inputs and classes.
         num_samples: S, how many networks vote; 0: there is nothing but the mode.
         seed: of the draws or masks.
-        calibration: training inputs for batch norm, see `outputs.posterior_outputs`; not with "dropout".
+        calibration: training inputs for batch norm, see `prediction.predict`; not with "dropout".
     """
 
     kind: Kind

@@ -1,6 +1,6 @@
 """Linear and convolution layers with ±1 weights: the twins of torch's, with λ in place of the weight."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,19 @@ def initial_natural(weight: Tensor, init: Init = "signs", magnitude: float = 1.0
     raise ValueError(f"init must be 'signs', 'zeros' or 'weights', got {init!r}")
 
 
+class Drawn(NamedTuple):
+    """What `batch_norm.calibrate_` keeps beside λ: statistics of drawn networks, and what these belong to.
+
+    Attributes:
+        mean, var: of the batch norms behind the layer, joined.
+        fingerprint: (2,) int64.
+    """
+
+    mean: Tensor
+    var: Tensor
+    fingerprint: Tensor
+
+
 class BinaryLayer(nn.Module):
     """A layer whose weights are ±1 and whose parameter is λ (`natural`), of the shape of its float twin's weight.
 
@@ -54,6 +67,7 @@ class BinaryLayer(nn.Module):
         natural: λ, the Parameter that the optimizer moves.
         binarizer: how λ becomes a weight in training.
         float_type: the torch layer that this one is the twin of.
+        drawn: batch-norm statistics of drawn networks, if `calibrate_` has made some; they go into the state_dict.
     """
 
     float_type: type[nn.Module]
@@ -79,7 +93,8 @@ class BinaryLayer(nn.Module):
         self.register_parameter("bias", layer.bias)
         self.natural = nn.Parameter(initial_natural(layer.weight, init, magnitude), layer.weight.requires_grad)
         self.binarizer = StraightThroughSample() if binarizer is None else binarizer
-        self._draw: Tensor | None = None  # set by posterior.sampled_weights
+        self._draw: Tensor | None = None  # set by draws.fixed_weights
+        self.drawn: Drawn | None = None
 
     @classmethod
     def from_float(
@@ -112,6 +127,18 @@ class BinaryLayer(nn.Module):
         if self.training and self._draw is None:
             return self.binarizer(self.apply_weight, x, self.natural)
         return self.apply_weight(x, self.weight)
+
+    # `drawn` is not made of buffers: tools that pair the buffers of two networks (`AveragedModel`) rely on their number
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.drawn is not None:
+            destination.update({f"{prefix}drawn_{name}": value for name, value in self.drawn._asdict().items()})
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        drawn = {name: state_dict.pop(f"{prefix}drawn_{name}", None) for name in Drawn._fields}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if all(value is not None for value in drawn.values()):
+            self.drawn = Drawn(**{name: value.clone() for name, value in drawn.items()})
 
     def extra_repr(self) -> str:
         return f"{self.float_type.extra_repr(self)}, binarizer={self.binarizer!r}"

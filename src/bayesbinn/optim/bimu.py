@@ -1,16 +1,15 @@
 """Bayesian learning with a memory window that needs no task boundaries: BiMU."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from .. import bernoulli
+from .base import Ranges, Rule, replace_
 
 
-class BiMU(Optimizer):
+class BiMU(Rule):
     """λ ← λ − η (lr·a·g + k λ/window), a metaplastic rule that forgets towards λ = 0.
 
     Changes step 3 of the frame.  With g = ∂ℓ/∂λ, the gains a (`gradient_gain`) and c (`kl_gain`), and μ = tanh λ:
@@ -35,6 +34,7 @@ class BiMU(Optimizer):
 
     Source: Cottart et al. (2026), BiMU; metaplasticity: Laborieux et al. (2021).
 
+    >>> import torch
     >>> natural = torch.zeros(2, requires_grad=True)
     >>> optimizer = BiMU([natural], lr=1.0, window=100.0, max_step=1.0)
     >>> natural.grad = torch.tensor([0.5, -0.5])
@@ -62,39 +62,18 @@ class BiMU(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch.optim; every option is checked, whichever way the group came in."""
-        group = {**self.defaults, **param_group}
-        if not 0.0 <= group["lr"] < float("inf"):
-            raise ValueError(f"lr must be a finite number of at least 0, got {group['lr']}")
-        for name in ("window", "gradient_gain", "kl_gain", "max_step"):
-            if not group[name] > 0.0 or (name != "window" and group[name] == float("inf")):
-                raise ValueError(f"{name} must be a finite number above 0, got {group[name]}")
-        super().add_param_group(param_group)
+    def _ranges(self, group: dict[str, Any]) -> Ranges:
+        inf = float("inf")
+        positive = {
+            name: (group[name] > 0.0 and (name == "window" or group[name] < inf), "a finite number above 0")
+            for name in ("window", "gradient_gain", "kl_gain", "max_step")
+        }
+        return {"lr": (0.0 <= group["lr"] < inf, "a finite number of at least 0"), **positive}
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient are left alone.
-
-        Args:
-            closure: re-evaluates the model and returns the loss (optional).
-
-        Returns:
-            What the closure returned, or None.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            a, c = group["gradient_gain"], group["kl_gain"]
-            for natural in group["params"]:
-                if natural.grad is None:
-                    continue
-                mean = bernoulli.mean(natural)
-                variance = bernoulli.variance(natural)
-                gradient = a * variance * natural.grad
-                k = c * variance
-                rate: Tensor = 1 / (k + 2 * gradient * mean + 2 * gradient.abs() + 1 / group["max_step"])
-                natural.sub_(rate * (group["lr"] * gradient + k * natural / group["window"]))
-        return loss
+    def _update(self, group: dict[str, Any], natural: Tensor, grad: Tensor) -> None:
+        wide = bernoulli.wide(natural)
+        mean, variance = bernoulli.mean(wide), bernoulli.variance(wide)
+        gradient = group["gradient_gain"] * variance * grad
+        k = group["kl_gain"] * variance
+        rate: Tensor = 1 / (k + 2 * gradient * mean + 2 * gradient.abs() + 1 / group["max_step"])
+        replace_(natural, wide - rate * (group["lr"] * gradient + k * wide / group["window"]))

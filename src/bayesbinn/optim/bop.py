@@ -1,15 +1,16 @@
 """Flip a weight when the moving average of its gradient says so: no latent real weight at all."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch import Tensor
 
 from .. import bernoulli
+from .base import Ranges, Rule
 
 
-class Bop(Optimizer):
+class Bop(Rule):
     """m ← (1 − γ) m + γ g, with g = ∂loss/∂w; then w ← −w where |m| > threshold and sign m = sign w.
 
     Changes step 3 of the frame (and makes step 1 trivial): λ only carries the sign of the weight.  The first step sets
@@ -39,50 +40,17 @@ class Bop(Optimizer):
     def __init__(self, params: Iterable[Any], gamma: float = 1e-4, *, threshold: float = 1e-8, lr: float = 1.0) -> None:
         super().__init__(params, {"gamma": gamma, "threshold": threshold, "lr": lr})
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch.optim; every option is checked, whichever way the group came in."""
-        _check({**self.defaults, **param_group})
-        super().add_param_group(param_group)
+    def _ranges(self, group: dict[str, Any]) -> Ranges:
+        return {
+            "gamma": (0.0 <= group["gamma"] <= 1.0, "in [0, 1]"),
+            "threshold": (0.0 <= group["threshold"] < float("inf"), "a finite number of at least 0"),
+            "lr": (0.0 <= group["lr"] * group["gamma"] <= 1.0, "at least 0, with lr · gamma ≤ 1"),
+        }
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient are left alone.
-
-        Args:
-            closure: re-evaluates the model and returns the loss (optional).
-
-        Returns:
-            What the closure returned, or None.
-
-        Raises:
-            RuntimeError: for a sparse gradient.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for natural in group["params"]:
-                if natural.grad is None:
-                    continue
-                if natural.grad.is_sparse:
-                    raise RuntimeError("Bop does not support sparse gradients")
-                state = self.state[natural]
-                if not state:
-                    natural.copy_(bernoulli.sign(natural))
-                    state["momentum"] = torch.zeros_like(natural, memory_format=torch.preserve_format)
-                momentum = state["momentum"].lerp_(natural.grad, group["lr"] * group["gamma"])
-                natural.copy_(torch.where(momentum * natural > group["threshold"], -natural, natural))
-        return loss
-
-
-def _check(group: dict[str, Any]) -> None:
-    inf = float("inf")
-    ranges = {
-        "gamma": (0.0 <= group["gamma"] <= 1.0, "in [0, 1]"),
-        "threshold": (0.0 <= group["threshold"] < inf, "a finite number of at least 0"),
-        "lr": (0.0 <= group["lr"] * group["gamma"] <= 1.0, "at least 0, with lr · gamma ≤ 1"),
-    }
-    for name, (valid, need) in ranges.items():
-        if not valid:
-            raise ValueError(f"{name} must be {need}, got {group[name]}")
+    def _update(self, group: dict[str, Any], natural: Tensor, grad: Tensor) -> None:
+        state = self.state[natural]
+        if not state:
+            natural.copy_(bernoulli.sign(natural))
+            state["momentum"] = torch.zeros_like(natural, memory_format=torch.preserve_format)
+        momentum = state["momentum"].lerp_(grad, group["lr"] * group["gamma"])
+        natural.copy_(torch.where(momentum * natural > group["threshold"], -natural, natural))

@@ -1,16 +1,17 @@
 """Bayesian learning with a memory window and protection from contradiction, without task boundaries: ours."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from .. import bernoulli
+from .base import Ranges, Rule, moment, replace_
+from .moments import forget
 
 
-class Palimpsest(Optimizer):
+class Palimpsest(Rule):
     """λ ← (1 − 1/window) λ − num_examples · m̂ · (1 − tanh²(cλ) where λ m̂ > 0, else 1): old evidence fades.
 
     Bayes' rule with a uniform prior adds −num_examples · ∂ℓ/∂μ to λ at each step; the factor 1 − 1/window lets what it
@@ -27,7 +28,8 @@ class Palimpsest(Optimizer):
         num_examples: of evidence in a step, > 0: the batch size, or more for a colder posterior.
         window: memory in steps, at least 1; `float("inf")` never forgets.
         metaplasticity: c ≥ 0; 0 is Bayes' rule with exponential forgetting.
-        momentum: β in [0, 1).
+        momentum: β in [0, 1); 0 damps the raw gradients, and keeps no state: with c = 0 it is `BayesBiNN` with lr =
+            1/window and a uniform prior.
 
     Raises:
         ValueError: for a value out of range.
@@ -60,51 +62,25 @@ class Palimpsest(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch.optim; every option is checked, whichever way the group came in."""
-        group = {**self.defaults, **param_group}
+    def _ranges(self, group: dict[str, Any]) -> Ranges:
         inf = float("inf")
-        ranges = {
+        return {
             "num_examples": (0.0 < group["num_examples"] < inf, "a finite number above 0"),
             "window": (group["window"] >= 1.0, "at least 1 step"),
             "metaplasticity": (0.0 <= group["metaplasticity"] < inf, "a finite number of at least 0"),
             "momentum": (0.0 <= group["momentum"] < 1.0, "in [0, 1)"),
             "lr": (0.0 <= group["lr"] <= 1.0, "in [0, 1]"),
         }
-        for name, (valid, need) in ranges.items():
-            if not valid:
-                raise ValueError(f"{name} must be {need}, got {group[name]}")
-        super().add_param_group(param_group)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient are left alone.
-
-        Args:
-            closure: re-evaluates the model and returns the loss (optional).
-
-        Returns:
-            What the closure returned, or None.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            beta, c = group["momentum"], group["metaplasticity"]
-            for natural in group["params"]:
-                if natural.grad is None:
-                    continue
-                state = self.state[natural]
-                if not state:
-                    state["average"], state["step"] = torch.zeros_like(natural), 0
-                state["step"] += 1
-                average: Tensor = state["average"].lerp_(natural.grad, 1 - beta)
-                evidence = average / (1 - beta ** state["step"])
-                if c:
-                    damped = evidence * bernoulli.variance(c * natural)
-                    evidence = torch.where(natural * evidence > 0, damped, evidence)
-                natural.mul_(1 - group["lr"] / group["window"]).sub_(
-                    evidence, alpha=group["lr"] * group["num_examples"]
-                )
-        return loss
+    def _update(self, group: dict[str, Any], natural: Tensor, grad: Tensor) -> None:
+        beta, c = group["momentum"], group["metaplasticity"]
+        wide, evidence = bernoulli.wide(natural), grad
+        if beta:
+            state = self.state[natural]
+            average = moment(state, "average", natural).lerp_(grad.to(wide.dtype), 1 - beta)
+            evidence = average / forget(state, "average", beta)
+        if c:
+            damped = evidence * bernoulli.variance(c * wide)
+            evidence = torch.where(wide * evidence > 0, damped, evidence)
+        fresh = wide * (1 - group["lr"] / group["window"]) - evidence * (group["lr"] * group["num_examples"])
+        replace_(natural, fresh)

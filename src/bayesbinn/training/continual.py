@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import continual
-from ..continual import Examples, Stream, Task, set_task
+from ..continual import Examples, Stream, Task, set_task, task_logits
 from ..data.dataset import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
 from ..posterior import has_posterior, posterior_summary
-from ..predict import predict
+from ..prediction import predict
 from .config import settings_of
 from .distributed import World
 from .loop import Callbacks, Course, Trainer
@@ -171,7 +171,7 @@ class Matrix:
         samples = num_samples if has_posterior(net) else 0
         outputs = self.stream.heads[task] if self.stream.heads else None
         set_task(net, min(task, latest))
-        return predict(_Head(net, outputs), x, samples, seed=self.config.seed).probs
+        return predict(net, x, samples, seed=self.config.seed, output=lambda z: task_logits(z, outputs)).probs
 
     def _test(self, task: int) -> Examples:
         if task not in self.tests:
@@ -181,18 +181,6 @@ class Matrix:
                 test = Examples(test.x[chosen], test.y[chosen])
             self.tests[task] = test
         return self.tests[task]
-
-
-class _Head(nn.Module):
-    """A network of which only some outputs compete."""
-
-    def __init__(self, net: nn.Module, outputs: tuple[int, ...] | None) -> None:
-        super().__init__()
-        self.net, self.outputs = net, outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return continual.task_logits(logits, self.outputs)
 
 
 def _unknown_inputs(config: ContinualConfig, stream: Stream) -> Tensor | None:

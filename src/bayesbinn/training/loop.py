@@ -24,8 +24,9 @@ from ..data.dataset import AUGMENTATIONS, channels_last
 from ..errors import UserError
 from ..files import write_text
 from ..nn import binary_layers
+from ..nn.batch_norm import own_statistics
+from ..nn.inputs import evaluating
 from ..optim import NetworkOptimizer
-from ..outputs import batch_norm_statistics, evaluating
 from ..posterior import PosteriorSummary, has_posterior, posterior_summary
 from .checkpoint import (
     checkpoint_folder,
@@ -304,7 +305,7 @@ class Trainer:
         line |= {"epoch": p.epoch % self.config.epochs + 1, "loss": nll, "nll": nll}
         line["accuracy"] = float(p.correct) / p.seen
         seen = self.course.calibration
-        own = batch_norm_statistics(self.net, seen) if seen is not None else nullcontext()
+        own = own_statistics(self.net, seen) if seen is not None else nullcontext()
         with own:
             measured = mode_metrics(self.net, self.task.test, self.task.outputs, world=self.world)
         line |= {f"{self.course.part}_{name}": value for name, value in measured.items()}

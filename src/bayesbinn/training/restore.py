@@ -73,17 +73,14 @@ def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:
     Raises:
         UserError: naming the first tensor that does not fit.
     """
-    for name in model:
-        norm, dot, buffer = name.rpartition(".")
-        if dot and buffer in ("drawn_mean", "drawn_var", "drawn_batches") and norm in dict(net.named_modules()):
-            statistics = net.get_submodule(norm)
-            statistics.register_buffer(buffer, model[name].to(statistics.get_buffer("running_mean").device))
     own = net.state_dict()  # copying moves the tensors to the network's device
-    for name in [*own, *model]:
-        found, need = (tuple(s[name].shape) if name in s else "nothing" for s in (model, own))
-        if found != need:
-            raise UserError(
-                f"checkpoint of {run} is of another network: {name} is {found} there, {need} here; "
-                "use the settings that it was made with"
-            )
-    net.load_state_dict({name: shards.split(tensor, own[name]) for name, tensor in model.items()})
+    wrong = [name for name in own if name not in model or model[name].shape != own[name].shape]
+    if not wrong:
+        parts = {name: shards.split(tensor, own.get(name)) for name, tensor in model.items()}
+        wrong = net.load_state_dict(parts, strict=False).unexpected_keys
+    if wrong:
+        found, need = (tuple(s[wrong[0]].shape) if wrong[0] in s else "nothing" for s in (model, own))
+        raise UserError(
+            f"checkpoint of {run} is of another network: {wrong[0]} is {found} there, {need} here; "
+            "use the settings that it was made with"
+        )

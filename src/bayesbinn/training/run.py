@@ -20,8 +20,8 @@ from ..evaluation.report import write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
+from ..nn import calibrate_
 from ..optim import NetworkOptimizer
-from ..outputs import calibrate_draws_, calibrate_mode_
 from ..posterior import has_posterior
 from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint
 from .config import Config, make, make_config, read_toml, settings_of, to_toml
@@ -32,8 +32,6 @@ from .models import OWN, Normalize, build_model, real_layers
 from .restore import check_description, load_state
 
 C = TypeVar("C", bound=Config)
-
-DRAWN = 8  # networks behind the batch-norm statistics of draws, where training has drawn none
 
 
 def train(
@@ -224,11 +222,7 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
     if has_posterior(net):
-        seen = data.calibration(config.augment)
-        drawn = getattr(config.method_options, "estimator", "draw") != "mean"
-        if not drawn and len(seen) >= 2 * DRAWN:
-            calibrate_draws_(net, seen, DRAWN)
-        calibrate_mode_(net, seen)
+        calibrate_(net, data.calibration(config.augment))
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)

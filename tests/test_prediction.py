@@ -1,4 +1,4 @@
-"""Monte-Carlo prediction against plain numpy."""
+"""Monte-Carlo prediction against plain numpy, and what votes: draws, members, masks."""
 
 import dataclasses
 
@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from bayesbinn import BinaryLinear, binarize_, predict, predict_regression, sampled_weights
+from bayesbinn import BinaryLinear, binarize_, calibrate_, predict, predict_regression, sampled_weights
 from bayesbinn.binarizers import SignSTE
+from bayesbinn.nn.batch_norm import own_statistics
+from bayesbinn.prediction import average, dropout_outputs, ensemble_outputs, posterior_outputs
 
 
 def classifier(**options):
@@ -168,7 +171,7 @@ def test_errors_name_the_value_and_the_fix(function):
         function(net, x, -1)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         function(net, x, 2, batch_size=0)
-    with pytest.raises(ValueError, match=r"x must hold at least one input, got shape \(0, 6\)"):
+    with pytest.raises(ValueError, match=r"there must be at least one input, got \(0, 6\)"):
         function(net, x[:0], 2)
     for without in (nn.Linear(6, 3), classifier(binarizer=SignSTE())):
         with pytest.raises(ValueError, match="num_samples is 2, but this network has no posterior to draw from: use 0"):
@@ -180,3 +183,138 @@ def test_predict_needs_logits_of_two_dimensions():
     with pytest.raises(ValueError, match=r"needs a network output of shape \(B, C\), got \(2, 4, 3\)"):
         predict(net, torch.randn(2, 4, 6), 2)
     assert predict_regression(net, torch.randn(2, 4, 6), 2).mean.shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("num_samples", [0, 4])
+def test_one_logit_is_refused_and_the_message_says_what_works(num_samples):
+    net, x = nn.Sequential(BinaryLinear(4, 1, init="zeros")).eval(), torch.randn(9, 4)
+    with pytest.raises(
+        ValueError, match=r"one logit \(shape \(9, 1\)\): use two; from one for a sigmoid, output=lambda"
+    ):
+        predict(net, x, num_samples)
+    found = predict(net, x, num_samples, output=lambda z: torch.cat([torch.zeros_like(z), z], 1))
+    sigmoid = (
+        torch.from_numpy(outputs(net, x, num_samples, seed=0)).sigmoid().mean(0) if num_samples else net(x).sigmoid()
+    )
+    torch.testing.assert_close(found.probs[:, 1:], sigmoid.float().detach())
+    assert predict_regression(net, x, num_samples).mean.shape == (9, 1)
+
+
+class TwoInputs(nn.Module):
+    """Adds what it sees in two inputs, and returns several things."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = BinaryLinear(6, 3, init="zeros"), BinaryLinear(5, 3, init="zeros")
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, left, right):
+        logits = self.norm(self.left(left) + self.right(right))
+        return {"logits": logits, "all": (logits, -logits)}
+
+
+def test_several_inputs_and_several_outputs():
+    net, left, right = TwoInputs(), torch.randn(20, 6), torch.randn(20, 5)
+    expected = predict(net, (left, right), 4, output="logits", batch_size=7).probs
+    kinds = [
+        {"right": right, "left": left},
+        (left.numpy(), right.double().numpy()),
+        [((left[:8], right[:8]), torch.zeros(8)), ((left[8:], right[8:]), torch.zeros(12))],
+        [{"left": left[:8], "right": right[:8]}, {"left": left[8:], "right": right[8:]}],
+        DataLoader([((a, b), 0) for a, b in zip(left, right, strict=True)], batch_size=6),
+    ]
+    for x in kinds:
+        torch.testing.assert_close(predict(net, x, 4, output=lambda out: out["all"][0]).probs, expected)
+        torch.testing.assert_close(
+            predict(net, x, 4, output="logits", calibration=(left, right)).probs,
+            predict(net, (left, right), 4, output="logits", calibration=kinds[0]).probs,
+        )
+    with pytest.raises(TypeError, match=r"returns dict, not a tensor: choose a part by output= \(an index, a key"):
+        predict(net, (left, right), 2)
+    with pytest.raises(ValueError, match=r"same number of examples, got shapes \[\(20, 6\), \(19, 5\)\]"):
+        predict(net, (left, right[1:]), 2, output="logits")
+
+
+@pytest.mark.parametrize("num_samples", [0, 5])
+def test_a_loader_gives_what_its_inputs_give_together(num_samples):
+    net, x = classifier(), torch.randn(20, 6)
+    whole = predict(net, x, num_samples, seed=3)
+    loader = DataLoader(TensorDataset(x, torch.zeros(20)), batch_size=6)
+    for batches in (loader, iter(x.split(7)), [part.numpy() for part in x.split(1)], DataLoader(TensorDataset(x))):
+        found = predict(net, batches, num_samples, seed=3)
+        for field in dataclasses.fields(whole):
+            torch.testing.assert_close(getattr(found, field.name), getattr(whole, field.name), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        predict_regression(net, loader, 5).std, predict_regression(net, x, 5).std, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_inputs_that_are_none():
+    net = classifier()
+    used_up = iter(())
+    for x, error, message in [
+        ("images", TypeError, "or an iterable of batches such as a DataLoader, got str"),
+        (TensorDataset(torch.randn(4, 6)), TypeError, "got TensorDataset"),
+        (used_up, ValueError, "at least one batch of inputs, got none: is the iterator used up"),
+        ([(torch.randn(4, 6),) * 3], ValueError, r"inputs or \(inputs, labels\), got 3 parts"),
+        (torch.tensor(1.0), ValueError, r"at least one input, got \(\)"),
+    ]:
+        for calibration in (None, torch.randn(9, 6)):
+            with pytest.raises(error, match=message):
+                predict(net, x, 2, calibration=calibration)
+
+
+@pytest.mark.parametrize("count", [993, 2, 33])
+def test_calibration_has_no_batch_of_one(count):
+    net, x, seen = classifier(), torch.randn(8, 6), torch.randn(count, 6)
+    net[3].p = 0.0
+    found, whole = (predict(net, x, 2, calibration=seen, batch_size=size).probs for size in (32, 1000))
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="need at least 2 inputs, got 1"):
+        predict(net, x, 2, calibration=seen[:1])
+
+
+def test_the_running_average_is_the_prediction_of_every_smaller_number():
+    net, x = classifier(), torch.randn(20, 6)
+    for count, running in enumerate(average(posterior_outputs(net, x, 5, seed=3)), start=1):
+        alone = predict(net, x, count, seed=3)
+        for name in ("probs", "entropy", "mutual_information", "variation_ratio"):
+            torch.testing.assert_close(getattr(running, name), getattr(alone, name))
+
+
+def test_an_ensemble_asks_each_network_at_its_mode():
+    nets, x = [classifier().requires_grad_(False), classifier().requires_grad_(False)], torch.randn(20, 6)
+    nets[1][0].natural.data.fill_(-1)
+    found = list(ensemble_outputs(nets, x, batch_size=7))
+    for net, output in zip(nets, found, strict=True):
+        torch.testing.assert_close(output, net.eval()(x))
+    assert not torch.allclose(*found)
+
+
+def test_dropout_masks_differ_repeat_by_seed_and_leave_the_generator_alone():
+    net, x = classifier().eval().requires_grad_(False), torch.randn(20, 6)
+    state = torch.get_rng_state()
+    one, two = dropout_outputs(net, x, 2, seed=5)
+    again = next(dropout_outputs(net, x, 2, seed=5))
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, two)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(m.training for m in net.modules())
+    many = torch.stack(list(dropout_outputs(net, x, 500)))  # the last layer is linear in what is dropped
+    assert ((many.mean(0) - net(x)).abs() / (many.std(0) / 500**0.5 + 1e-6)).max() < 5
+
+
+def test_dropout_asked_of_a_network_without():
+    with pytest.raises(ValueError, match="no active dropout"):
+        next(dropout_outputs(nn.Linear(4, 3), torch.zeros(2, 4), 3))
+    with pytest.raises(ValueError, match="at least 1"):
+        next(dropout_outputs(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), torch.zeros(2, 4), 0))
+
+
+def test_each_network_calibrates_itself():
+    net, x = classifier(), 3 + 2 * torch.randn(500, 6)
+    calibrate_(net, x[:100])
+    found = next(posterior_outputs(net, x, 1, seed=4, calibration=x, batch_size=500))
+    with torch.no_grad(), sampled_weights(net.eval(), seed=4), own_statistics(net, x):
+        torch.testing.assert_close(found, net(x))
+    assert not torch.allclose(found, next(posterior_outputs(net, x, 1, seed=4)))

@@ -1,0 +1,98 @@
+"""Which form, estimator, lr and kl_weight suit many networks at once: short runs in an own loop, judged on held-out data.
+
+    python experiments/defaults.py --output experiments/results/defaults.json --workers 12 [--only mnist]
+
+Every run takes a sixth of the training set as validation, anneals lr by a cosine to 0, and is calibrated at the end on
+4,096 training inputs.  A run that is stored already is not run again.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import bayesbinn as bb
+from bayesbinn.binarizers import MeanWeight, StraightThroughSample
+from bayesbinn.data import batches, load_data
+from bayesbinn.environment import environment
+from bayesbinn.training.models import ModelConfig, build_model
+
+NETWORKS = {
+    "digits": {"data": "digits", "width": 256, "epochs": 40, "batch_size": 32},
+    "mnist": {"data": "mnist", "width": 512, "epochs": 5, "batch_size": 100},
+    "fashion": {"data": "fashion-mnist", "width": 512, "epochs": 5, "batch_size": 100},
+}
+RATES = {"weight": (0.03, 0.1, 0.3), "tensor": (0.1, 0.3, 1.0), "plain": (0.001, 0.01)}
+KL_WEIGHTS = (0.01, 0.001, 0.0001)
+
+
+def settings() -> list[dict[str, Any]]:
+    """Every setting of every network."""
+    return [
+        {"network": n, "form": form, "lr": lr, "kl_weight": kl, "estimator": e, "seed": 0}
+        for n, form, kl, e in itertools.product(NETWORKS, RATES, KL_WEIGHTS, ("mean", "draw"))
+        for lr in RATES[form]
+    ]
+
+
+def run(s: dict[str, Any]) -> dict[str, Any]:
+    """Train with the settings `s` and measure on the validation part."""
+    torch.set_num_threads(1)
+    c = NETWORKS[s["network"]]
+    data = load_data(c["data"], validation=1 / 6)
+    torch.manual_seed(s["seed"])
+    model = ModelConfig(width=c["width"], depth=3, dropout=0.1)
+    net = build_model(model, data.input_shape, data.num_classes, data.mean, data.std)
+    bb.binarize_(net, binarizer=MeanWeight() if s["estimator"] == "mean" else StraightThroughSample())
+    options = {"lr": s["lr"], "kl_weight": s["kl_weight"], "form": s["form"]}
+    optimizer = bb.optimizer_for(net, num_data=len(data.train), momentum=0.0 if s["form"] == "plain" else 0.9, **options)
+    total = c["epochs"] * (len(data.train) // c["batch_size"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / total)))
+    started = time.perf_counter()
+    for epoch in range(c["epochs"]):
+        for x, y in batches(data.train, c["batch_size"], s["seed"], epoch):
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+    seconds = time.perf_counter() - started
+    bb.calibrate_(net, data.calibration())
+    result: dict[str, Any] = {"settings": s, "seconds": seconds}
+    x, y = data.validation.x, data.validation.y
+    for name, samples in (("mode", 0), ("mean", 16)):
+        probs = bb.predict(net, x.float(), samples).probs
+        result[name] = {m: float(getattr(bb.metrics, m)(probs, y)) for m in ("accuracy", "nll", "ece")}
+    result["undecided"] = bb.posterior_summary(net).total.undecided
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start no run after this long")
+    arguments = parser.parse_args()
+    stored = json.loads(arguments.output.read_text())["runs"] if arguments.output.exists() else []
+    known = [r["settings"] for r in stored]
+    todo = [s for s in settings() if s["network"] in arguments.only and s not in known]
+    deadline = time.monotonic() + arguments.seconds
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        for result in pool.imap_unordered(run, todo):
+            stored.append(result)
+            content = {"command": environment()["command"], "environment": environment(), "runs": stored}
+            arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+            if time.monotonic() > deadline:
+                pool.terminate()
+                break
+
+
+if __name__ == "__main__":
+    main()
