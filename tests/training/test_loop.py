@@ -11,7 +11,8 @@ from bayesbinn.data.dataset import make_data
 from bayesbinn.errors import UserError
 from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import Config, make_config
-from bayesbinn.training.loop import Callbacks, Course, StoppedError, Trainer, mode_metrics, rate_factor
+from bayesbinn.training.loop import Callbacks, Course, StoppedError, Trainer, rate_factor
+from bayesbinn.training.measure import mode_metrics
 from bayesbinn.training.methods import ESTIMATORS, METHODS
 from bayesbinn.training.models import build_model
 from bayesbinn.training.run import binary_, optimizer_of, train

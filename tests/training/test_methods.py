@@ -42,7 +42,7 @@ def test_a_step_moves_every_parameter(settings):
     net, optimizer, config = network(**settings, dropout=0.0)
     before = {name: p.clone() for name, p in net.named_parameters()}
     x, y = torch.randn(32, 8), torch.arange(32) % 3
-    config.rule.loss(config.method_options)(net, lambda: F.cross_entropy(net(x), y)).backward()
+    config.method_row.loss(config.method_options)(net, lambda: F.cross_entropy(net(x), y)).backward()
     optimizer.step()
     assert [name for name, p in net.named_parameters() if torch.equal(p, before[name])] == []
 
@@ -57,7 +57,7 @@ def test_a_step_moves_every_parameter(settings):
 def test_an_estimator_is_a_binarizer(estimator, binarizer):
     net, _, config = network(estimator=estimator)
     assert all(layer.binarizer == binarizer for _, layer in binary_layers(net))
-    assert (config.rule.loss(config.method_options) is bb.disarm_loss) == (estimator == "disarm")
+    assert (config.method_row.loss(config.method_options) is bb.disarm_loss) == (estimator == "disarm")
 
 
 def test_bayesbinn_takes_its_settings():

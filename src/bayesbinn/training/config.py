@@ -68,10 +68,10 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
     tables: ClassVar[Tables] = {"method": METHODS, "estimator": ESTIMATORS}  # type: ignore[dict-item]
 
     @property
-    def rule(self) -> Method:
+    def method_row(self) -> Method:
         """The row of the method."""
-        rule: Method = self.tables["method"][self.method]  # type: ignore[assignment]
-        return rule
+        row: Method = self.tables["method"][self.method]  # type: ignore[assignment]
+        return row
 
     @classmethod
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         o = self.method_options
         if getattr(o, "natural_dtype", "float32") == "bfloat16" and o.cooling != 1:
             raise UserError(f"natural_dtype bfloat16 goes without cooling, got {o.cooling}: leave one of them out")
-        if self.rule.binarizer and self.real_ends and self.model == "mlp" and self.depth < 2:
+        if self.method_row.binarizer and self.real_ends and self.model == "mlp" and self.depth < 2:
             raise UserError(
                 f"real_ends leaves no binary layer in an mlp of depth {self.depth}: use a depth of 2 or more"
             )
@@ -113,8 +113,7 @@ def make_config(*sources: dict[str, Any]) -> Config:
 def make(kind: type[C], *sources: dict[str, Any]) -> C:
     """As `make_config`, for any kind of configuration."""
     given = {name: value for source in sources for name, value in source.items()}
-    general, brought = records(kind, kind.tables, {**kind.defaults(given), **given})
-    config = kind(**general, **{f"{what}_options": record for what, record in brought.items()})
+    config = kind(**records(kind, kind.tables, {**kind.defaults(given), **given}))
     config.check()
     return config
 

@@ -67,7 +67,7 @@ def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, 
     unknown = _unknown_inputs(c, stream)
     net = build_model(c, stream.input_shape, stream.num_outputs, *statistics(stream))
     choice: Any = c.statistics
-    continual.normalize_(net, choice, c.tasks, c.output_gain, binary=c.rule.binarizer is not None)
+    continual.normalize_(net, choice, c.tasks, c.output_gain, binary=c.method_row.binarizer is not None)
     binary_(net, c).to(find_device(c.device))
     optimizer = optimizer_of(net, c, len(stream[0].train))
     matrix = Matrix(c, stream, unknown, {})

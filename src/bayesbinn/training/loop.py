@@ -19,27 +19,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import shards
-from ..continual import Examples, Naive, Strategy, Stream, competitors, draw_batch, set_task, task_logits
+from ..continual import Naive, Strategy, Stream, competitors, draw_batch, set_task
 from ..data.dataset import AUGMENTATIONS, channels_last
 from ..errors import UserError
 from ..files import write_text
-from ..nn import binary_layers
 from ..nn.batch_norm import own_statistics
-from ..nn.inputs import evaluating
 from ..optim import NetworkOptimizer
-from ..posterior import PosteriorSummary, has_posterior, posterior_summary
-from .checkpoint import (
-    checkpoint_folder,
-    damaged,
-    flatten_optimizer,
-    load_checkpoint,
-    save_checkpoint,
-    unflatten_optimizer,
-)
+from ..posterior import has_posterior
+from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint
 from .config import Config
 from .distributed import World
+from .measure import mode_metrics, posterior_metrics
 from .methods import harden_
-from .restore import check_description, load_state, random_states, set_random_states, split_state, whole
+from .restore import check_description
+from .state import Progress, State
 
 CHECK_STEPS = 16  # between two looks at the loss on an accelerator: each waits for all that has been asked of it
 
@@ -63,31 +56,6 @@ class Callbacks:
     epoch: Callable[[dict[str, Any], int], None] = lambda line, epochs: None
     task: Callable[[dict[str, Any], int], None] = lambda line, tasks: None
     stop: Callable[[], bool] = lambda: False
-
-
-@dataclass
-class Progress:
-    """Where training stands; all of it is in a checkpoint.
-
-    Attributes:
-        epoch, batch: done so far, `epoch` of all tasks; `batch` within the epoch.
-        seconds: spent in training steps.
-        log: the lines of metrics.jsonl.
-        tasks: what was measured before the first task and after each.
-        seen, correct, nll_sum: sums over the batches of this epoch, of all ranks.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    log: list[dict[str, Any]] = field(default_factory=list)
-    tasks: list[dict[str, Any]] = field(default_factory=list)
-    seen: int = 0
-    nll_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    correct: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-
-
-SUMS = ("nll_sum", "correct")  # the tensors of `Progress`
 
 
 @dataclass(frozen=True)
@@ -139,17 +107,15 @@ class Trainer:
     ) -> None:
         self.net, self.optimizer, self.course, self.config, self.run = net, optimizer, course, config, run
         self.description, self.world = description, world or World()
-        self.device = next(net.parameters()).device
+        self.state = State(net, optimizer, course.strategy, self.world)
+        self.device = self.state.device
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-        self.loss = config.rule.loss(config.method_options)
+        self.loss = config.method_row.loss(config.method_options)
         self.cooling = getattr(config.method_options, "cooling", 1.0)
         offsets = competitors(course.stream)
         self.offsets = None if offsets is None else offsets.to(self.device)
-        self.progress = Progress()
-        self._place_sums()
         self.index = -1
         self._begin_task()
-        self.summary = self._summary()
         self.model = self.world.wrap(net)
         norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats)
         self.statistics = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
@@ -157,6 +123,11 @@ class Trainer:
         self.numbers = [p for p in net.parameters() if full and not shards.is_split(p)]
         if self.world.size > 1:  # the network was made alike on every rank; from here on each has its own draws
             self.world.seed(config.seed)
+
+    @property
+    def progress(self) -> Progress:
+        """Where training stands."""
+        return self.state.progress
 
     def fit(self, callbacks: Callbacks | None = None) -> None:
         """Train to the end.
@@ -267,7 +238,7 @@ class Trainer:
         """Set all that changes in the course of a task, `done` steps in."""
         c = self.config
         factor, progress = rate_factor(c, done, self.batches_per_epoch), (done + 1) / self.total_steps
-        if c.rule.hardens:
+        if c.method_row.hardens:
             harden_(self.net, c.method_options, done / self.total_steps)
         if self.cooling != 1:
             self.optimizer.temper_(self.cooling ** (-1 / self.total_steps))
@@ -309,19 +280,15 @@ class Trainer:
         with own:
             measured = mode_metrics(self.net, self.task.test, self.task.outputs, world=self.world)
         line |= {f"{self.course.part}_{name}": value for name, value in measured.items()}
-        previous, self.summary = self.summary, self._summary(self.summary)
-        if previous is not None and self.summary is not None:
-            total = self.summary.total
-            line["flip_rate"] = total.flip_rate
+        previous, now = self.state.summary, self.state.summarise(self.state.summary)
+        if previous is not None and now is not None:
+            line["flip_rate"] = now.total.flip_rate
             if has_posterior(self.net):
-                line |= {"entropy": total.entropy, "undecided": total.undecided, "saturated": total.saturated}
-            for group in self.optimizer.param_groups:
-                if "num_data" in group:  # the negative ELBO per example, with the KL weighted as in training
-                    line |= {"kl": total.kl, "loss": nll + group["kl_weight"] / group["num_data"] * total.kl}
+                line |= posterior_metrics(self.net, now, self.optimizer, nll)
+        self.state.summary = now
         line["seconds"] = p.seconds
         p.log.append(line)
-        p.epoch, p.batch, p.seen = p.epoch + 1, 0, 0
-        p.nll_sum, p.correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
+        p.start_epoch()
         return line
 
     def _end_task(self) -> None:
@@ -330,11 +297,6 @@ class Trainer:
         if self.course.measure:
             line = {"task": self.index + 1, "name": self.task.name, **self.course.measure(self)}
             p.tasks.append({**line, "seconds": p.seconds})
-
-    def _summary(self, previous: PosteriorSummary | None = None) -> PosteriorSummary | None:
-        if not any(True for _ in binary_layers(self.net)):
-            return None
-        return posterior_summary(self.net, next(iter(self.optimizer.rules), None), previous)
 
     def _write_log(self) -> None:
         if self.world.main:
@@ -364,64 +326,28 @@ class Trainer:
             UserError: if that is not finite; the checkpoint stays as it is.
         """
         self._check_loss()
-        p, model = self.progress, self.net.state_dict()
-        tensors, optimizer = flatten_optimizer("optimizer", self.optimizer)
-        training = tensors | random_states(self.device, self.world)
-        training |= {f"strategy.{name}": value for name, value in self.course.strategy.state_dict().items()}
-        if self.summary is not None:  # the signs at the start of the epoch, for its flip rate
-            training |= {f"signs.{name}": signs for name, signs in self.summary.signs.items()}
-        model, training = whole(model, self.world), whole(training, self.world)
-        training |= {f"sums.{name}": getattr(p, name) for name in SUMS}
-        progress = {name: value for name, value in vars(p).items() if name not in SUMS}
-        state = {"progress": progress, "optimizer": optimizer, "description": self.description}
+        model, training, state = self.state.pack()
         with self.world.together():
             if self.world.main:
                 for name, tensor in (model | training).items():
                     if not bool(tensor.isfinite().all()):
                         raise self._diverged(f"{name} became NaN or infinite")
-                save_checkpoint(self.run, model, training, state)
+                save_checkpoint(self.run, model, training, {**state, "description": self.description})
 
     def load(self) -> None:
-        """Continue from the run's checkpoint, made on any number of ranks: bit for bit if it is the same number.
-
-        On another number the ranks' random streams start anew, decided by the seed, the number and the step.
+        """Continue from the run's checkpoint, see `State.unpack_`.
 
         Raises:
             UserError: if it is missing, damaged, or of another network.
         """
         model, training, state = load_checkpoint(self.run)
         try:
-            self._restore(model, training, state)
-            self._begin_task()
+            check_description(state["description"], self.description, self.run)
+            self.state.unpack_(model, training, state, self.run, self.config.seed)
         except KeyError as error:
             raise damaged(checkpoint_folder(self.run) or self.run, error) from None
+        self._begin_task()
         self._write_log()  # the process may have died after the checkpoint, before the log
-
-    def _restore(self, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]) -> None:
-        check_description(state["description"], self.description, self.run)
-        load_state(self.net, model, self.run)
-        packed = unflatten_optimizer("optimizer", training, state["optimizer"])
-        self.optimizer.load_state_dict(split_state(self.optimizer, packed))
-        self.course.strategy.load_state_dict(_named("strategy.", training))
-        sums: dict[str, Any] = {name: training[f"sums.{name}"] for name in SUMS}
-        self.progress = Progress(**state["progress"], **sums)
-        self._place_sums()
-        if self.summary is not None:
-            signs = {
-                name: shards.split(training[f"signs.{name}"].to(self.device), like=now)
-                for name, now in self.summary.signs.items()
-            }
-            self.summary = PosteriorSummary(self.summary.layers, self.summary.total, signs)
-        if not set_random_states(training, self.device, self.world):
-            self.world.seed(self.config.seed, self.world.size, self.progress.epoch, self.progress.batch)
-
-    def _place_sums(self) -> None:
-        for name in SUMS:  # where the losses are, so that adding one up waits for nothing
-            setattr(self.progress, name, getattr(self.progress, name).to(self.device))
-
-
-def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
@@ -435,31 +361,3 @@ def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
     if config.schedule == "cosine":
         factor *= 0.5 * (1 + math.cos(math.pi * step / total))
     return factor
-
-
-@torch.no_grad()
-def mode_metrics(
-    net: nn.Module,
-    examples: Examples,
-    outputs: tuple[int, ...] | None = None,
-    batch_size: int = 1024,
-    world: World | None = None,
-) -> dict[str, float]:
-    """Accuracy and NLL (nats) of the mode, without keeping the probabilities; each rank computes for its share.
-
-    Args:
-        outputs: of the network that compete; None: all.
-    """
-    world, device = world or World(), next(net.parameters()).device
-    correct, nll = 0.0, 0.0
-    with evaluating(net):
-        for start in range(0, len(examples), batch_size):
-            # every rank takes part in every batch, be its share empty: the layers of a split network are collective
-            own = slice(start + world.rank, start + batch_size, world.size)
-            x, y = examples.x[own].to(device), examples.y[own].to(device)
-            logits = task_logits(net(channels_last(x.float())), outputs)
-            correct += float((logits.argmax(-1) == y).sum())
-            nll += float(F.cross_entropy(logits, y, reduction="sum"))
-    sums = torch.tensor([correct, nll], dtype=torch.float64)
-    world.sum_(sums)
-    return {"accuracy": float(sums[0]) / len(examples), "nll": float(sums[1]) / len(examples)}

@@ -41,11 +41,6 @@ def options_of(record: Any) -> dict[str, "dataclasses.Field[Any]"]:
     return {f.name: f for f in dataclasses.fields(record) if "help" in f.metadata}
 
 
-def owners(name: str, table: dict[str, Row]) -> list[str]:
-    """Which rows of a table take the option `name`."""
-    return [choice for choice, row in table.items() if name in options_of(row.options)]
-
-
 def checked(f: "dataclasses.Field[Any]", value: Any) -> Any:
     """A value for an option, as its type.
 
@@ -68,39 +63,47 @@ def checked(f: "dataclasses.Field[Any]", value: Any) -> Any:
     return kind(value)
 
 
-def records(general: type, tables: Tables, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Flat settings as the record `general`'s options, and {choice: record of the options that it brings}.
+def records(general: type, tables: Tables, settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the record `general` for flat settings: its own options, and NAME_options for every choice.
 
     A choice, such as the method, is itself an option of `general` or of a record that an earlier choice brings.
 
     Raises:
         UserError: for an unknown key, one that none of the choices made takes, or a value that cannot be.
-
     """
     own = _taken(general, settings)
     values: dict[str, Any] = {name: f.default for name, f in options_of(general).items()} | own
-    used, brought, chosen = set(options_of(general)), {}, {}
+    made: dict[str, str] = {}
     for what, table in tables.items():
-        if what not in values:  # such as the estimator of a method that has none
-            continue
-        chosen[what] = values[what]
-        kind = table[values[what]].options
-        brought[what] = kind(**_taken(kind, settings))
-        values |= vars(brought[what])
-        used |= set(options_of(kind))
+        if what in values:  # a method may have no estimator
+            made[what] = values[what]
+            kind = table[values[what]].options
+            own[f"{what}_options"] = record = kind(**_taken(kind, settings))
+            values |= vars(record)
     for name in settings:
-        if name in used:
-            continue
-        takers = {what: owners(name, table) for what, table in tables.items()}
-        if any(takers.values()):
-            what = next(what for what, table in takers.items() if table)
-            whose = f"{what} {chosen[what]!r}" if what in chosen else f"method {chosen['method']!r}"
-            whom = "; ".join(f"{what} {', '.join(names)}" for what, names in takers.items() if names)
-            raise UserError(f"{whose} takes no {name}: leave it out (it is for {whom})")
-        every = [row.options for table in tables.values() for row in table.values()]
-        raise unknown("setting", name, dict.fromkeys(name for kind in (general, *every) for name in options_of(kind)))
-    return own, brought
+        if name not in values:
+            raise _not_taken(name, tables, made) or unknown("setting", name, _names(general, tables))
+    return own
 
 
 def _taken(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
     return {name: checked(f, settings[name]) for name, f in options_of(kind).items() if name in settings}
+
+
+def _not_taken(name: str, tables: Tables, made: dict[str, str]) -> UserError | None:
+    """The error for an option of choices that were not made."""
+    found = {
+        what: [choice for choice, row in table.items() if name in options_of(row.options)]
+        for what, table in tables.items()
+    }
+    owners = {what: choices for what, choices in found.items() if choices}
+    if not owners:
+        return None
+    what = next((what for what in owners if what in made), "method")
+    whose = "; ".join(f"{what} {', '.join(choices)}" for what, choices in owners.items())
+    return UserError(f"{what} {made[what]!r} takes no {name}: leave it out (it is for {whose})")
+
+
+def _names(general: type, tables: Tables) -> list[str]:
+    records = [general, *(row.options for table in tables.values() for row in table.values())]
+    return list(dict.fromkeys(name for record in records for name in options_of(record)))

@@ -188,14 +188,14 @@ def binary_(net: nn.Module, config: Config) -> nn.Module:
     """Make a network what the configuration's method trains, in place."""
     with users():
         exclude = real_layers(net, config)
-        return make_binary_(net, config.rule, config.method_options, config.estimator_options, exclude)
+        return make_binary_(net, config.method_row, config.method_options, config.estimator_options, exclude)
 
 
 def optimizer_of(net: nn.Module, config: Config, num_train: int) -> NetworkOptimizer:
     """The optimizer of the configuration's method."""
     with users():
         return make_optimizer(
-            net, config.rule, config.method_options, num_train=num_train, batch_size=config.batch_size
+            net, config.method_row, config.method_options, num_train=num_train, batch_size=config.batch_size
         )
 
 
