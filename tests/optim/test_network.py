@@ -139,7 +139,7 @@ def test_a_closure_is_called_once() -> None:
         loss.backward()
         return loss
 
-    assert float(optimizer.step(closure)) > 0
+    assert optimizer.step(closure).item() > 0
     assert len(calls) == 1
 
 
