@@ -278,7 +278,7 @@ class Trainer:
         seen = self.course.calibration
         own = own_statistics(self.net, seen) if seen is not None else nullcontext()
         with own:
-            measured = mode_metrics(self.net, self.task.test, self.task.outputs, world=self.world)
+            measured = mode_metrics(self.net, self.task.test, outputs=self.task.outputs, world=self.world)
         line |= {f"{self.course.part}_{name}": value for name, value in measured.items()}
         previous, now = self.state.summary, self.state.summarise(self.state.summary)
         if previous is not None and now is not None:

@@ -19,8 +19,8 @@ from .distributed import World
 def mode_metrics(
     net: nn.Module,
     examples: Examples,
-    outputs: tuple[int, ...] | None = None,
     batch_size: int = 1024,
+    outputs: tuple[int, ...] | None = None,
     world: World | None = None,
 ) -> dict[str, float]:
     """Accuracy and NLL (nats) of the mode, without keeping the probabilities; each rank computes for its share.
