@@ -41,7 +41,14 @@ CHOICES = [*({"method": m} for m in METHODS), *({"estimator": e} for e in ESTIMA
 VARIANTS = [
     *({"method": method} for method in METHODS),
     *({"estimator": estimator} for estimator in ESTIMATORS if estimator != "mean"),
-    {"form": "factored", "momentum": 0.5, "train_samples": 2, "augment": "crop-flip", "warmup": 1.5, "validation": 0.02},
+    {
+        "form": "factored",
+        "momentum": 0.5,
+        "train_samples": 2,
+        "augment": "crop-flip",
+        "warmup": 1.5,
+        "validation": 0.02,
+    },
     {"cooling": 50.0, "form": "tensor", "depth": 2},
     {"cooling": 5.0, "form": "plain"},
     {"natural_dtype": "bfloat16"},
