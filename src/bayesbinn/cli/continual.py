@@ -15,7 +15,6 @@ from ..training.continual import train_continual
 from ..training.continual_config import NOT_USED, STRATEGIES, ContinualConfig
 from ..training.continual_loop import ContinualCallbacks
 from ..training.loop import StoppedError
-from ..training.run import check_new
 from .tables import table
 from .train import StopSignals, settings_options
 
@@ -42,8 +41,6 @@ def continual(
         return
     if output is None:
         raise click.UsageError("Missing option '--output': name a folder for the run, e.g. --output runs/first")
-    if not resume:
-        check_new(output)  # before data are loaded
 
     console = Console(stderr=True)
     columns = TextColumn("task {task.fields[index]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_text
-from ..training.checkpoint import checkpoint_folder, load_checkpoint
+from ..training.checkpoint import has_checkpoint, load_checkpoint
 from ..training.config import make_config, read_toml, settings_of, to_toml
 from ..training.methods import resolve
 from .recipe import Recipe, read_results
@@ -124,7 +124,7 @@ def _start(recipe: Recipe, run: str, seed: int, work: Path, threads: int) -> "su
     text = to_toml(make_config(settings))
     if file.exists() and file.read_text(encoding="utf-8") != text and folder.exists():
         raise UserError(f"{folder} was started with other settings: move it away, or set the recipe back")
-    if checkpoint_folder(folder) is not None:
+    if has_checkpoint(folder):
         num_train = load_checkpoint(folder)[2]["description"]["num_train"]
         if not _resolved_alike(read_toml(folder / "config.toml"), settings, num_train):
             raise UserError(f"{folder} was started when the method had other defaults: move it away")

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .. import continual
+from .. import _native, continual
 from ..continual import Stream
 from ..data.dataset import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
+from ..locks import one_writer
 from ..optim import BayesBiNN, BiMU, Palimpsest
 from ..posterior import has_posterior
-from .checkpoint import checkpoint_folder
+from .checkpoint import has_checkpoint
 from .config import make, read_toml, to_toml
 from .continual_config import ContinualConfig, resolve_continual
 from .continual_loop import ContinualCallbacks, ContinualTrainer
@@ -97,6 +98,11 @@ def train_continual(
         UserError: for anything wrong with the settings, the data or the folder.
         StoppedError: at a signal, with everything saved.
     """
+    with one_writer(run):
+        return _train(settings, run, resume, callbacks)
+
+
+def _train(settings: dict[str, Any], run: Path, resume: bool, callbacks: ContinualCallbacks | None) -> dict[str, Any]:
     resuming = resume and (run / "config.toml").exists()
     config = make(ContinualConfig, settings)
     if resuming:
@@ -105,6 +111,7 @@ def train_continual(
         check_new(run)
     if config.threads:
         torch.set_num_threads(config.threads)
+    _native.check_choice()
     find_device(config.device)  # before anything is loaded
     asked = config
     stream = load_stream(config)
@@ -118,10 +125,9 @@ def train_continual(
     except ValueError as error:  # what the library refuses, the user asked for
         raise UserError(str(error)) from None
     trainer = ContinualTrainer(net, optimizers, strategy, stream, config, run, ood)
-    if resuming and checkpoint_folder(run) is not None:
+    if resuming and has_checkpoint(run):
         trainer.load()
     else:
-        run.mkdir(parents=True, exist_ok=True)
         write_text(run / "config.toml", to_toml(asked))
     trainer.fit(callbacks)
     result = _result(trainer)

@@ -20,9 +20,10 @@ from ..optim import BayesBiNN
 from ..posterior import has_posterior, posterior_summary
 from ..predict import predict
 from .checkpoint import flatten_optimizer, load_checkpoint, save_checkpoint, unflatten_optimizer
+from .config import settings_of
 from .continual_config import ContinualConfig
 from .loop import StoppedError, rate_factor
-from .restore import load_state
+from .restore import check_description, compare_threads, load_state
 from .run import find_device
 from .tasks import fingerprint
 
@@ -231,7 +232,8 @@ class ContinualTrainer:
         state = {
             "progress": dataclasses.asdict(self.progress),
             "optimizers": packed,
-            "description": {"stream": fingerprint(self.stream)},
+            "description": {"stream": fingerprint(self.stream), "config": settings_of(self.config)},
+            "threads": torch.get_num_threads(),
         }
         save_checkpoint(self.run, self.net.state_dict(), training, state)
 
@@ -246,6 +248,8 @@ class ContinualTrainer:
             raise UserError(
                 f"{self.run} was started with another stream than {self.config.data} is now: restore its data"
             )
+        check_description(state["description"], {"config": settings_of(self.config)}, self.run)
+        compare_threads(state["threads"], self.run)
         load_state(self.net, model, self.run)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(unflatten_optimizer(name, training, state["optimizers"][name]))

@@ -25,7 +25,6 @@ from ..optim import BayesBiNN
 from ..outputs import batch_norm_statistics, evaluating
 from ..posterior import PosteriorSummary, has_posterior, posterior_summary
 from .checkpoint import (
-    checkpoint_folder,
     damaged,
     flatten_optimizer,
     load_checkpoint,
@@ -35,7 +34,15 @@ from .checkpoint import (
 from .config import Config
 from .distributed import World
 from .methods import METHODS, anneal_, annealed
-from .restore import check_description, load_state, random_states, set_random_states, split_state, whole
+from .restore import (
+    check_description,
+    compare_threads,
+    load_state,
+    random_states,
+    set_random_states,
+    split_state,
+    whole,
+)
 
 CHECK_STEPS = 16  # between two looks at the loss on an accelerator: each waits for all that has been asked of it
 
@@ -290,6 +297,7 @@ class Trainer:
             "progress": {"epoch": p.epoch, "batch": p.batch, "seconds": p.seconds, "log": p.log},
             "optimizers": optimizers,
             "description": self.description,
+            "threads": torch.get_num_threads(),
         }
         with self.world.together():
             if self.world.main:
@@ -310,11 +318,12 @@ class Trainer:
         try:
             self._restore(model, training, state)
         except KeyError as error:
-            raise damaged(checkpoint_folder(self.run) or self.run, error) from None
+            raise damaged(self.run, error) from None
         self._write_log()  # the process may have died after the checkpoint, before the log
 
     def _restore(self, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]) -> None:
         check_description(state["description"], self.description, self.run)
+        compare_threads(state["threads"], self.run)
         load_state(self.net, model, self.run)
         for name, optimizer in self.optimizers.items():
             packed = unflatten_optimizer(name, training, state["optimizers"][name])

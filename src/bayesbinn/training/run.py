@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from .. import _native
 from ..data.dataset import load_data, to_device
 from ..environment import environment
 from ..errors import UserError
@@ -16,10 +16,11 @@ from ..evaluation.report import write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
+from ..locks import LOCK
 from ..outputs import calibrate_draws_, calibrate_mode_
 from ..posterior import has_posterior
-from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint
-from .config import Config, make_config, read_toml, to_toml
+from .checkpoint import damaged, has_checkpoint, load_checkpoint, save_checkpoint
+from .config import Config, make_config, read_toml, settings_of, to_toml
 from .distributed import World, connect
 from .loop import Callbacks, Trainer
 from .methods import check_method, make_binary_, make_optimizers, resolve
@@ -59,7 +60,7 @@ def train(
         PeerError: on the other ranks, when one has raised any of these but StoppedError, which all raise.
         LostError: when another process has gone.
     """
-    with connect(sharding, timeout) as world:
+    with connect(sharding, timeout) as world, world.one_writer(run):
         return _train(settings, run, resume, callbacks, world)
 
 
@@ -72,6 +73,7 @@ def _train(
         if world.main and not resuming:
             check_new(run)
         check_method(config)
+        _native.check_choice()
         _check_world(config, world)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -92,13 +94,13 @@ def _train(
         "num_train": len(data.train),
         "input_shape": list(data.input_shape),
         "num_classes": data.num_classes,
+        "config": settings_of(config),
     }
     trainer = Trainer(net, optimizers, data, config, run, description, world)
     with world.together():
-        if resuming and checkpoint_folder(run) is not None:
+        if resuming and has_checkpoint(run):
             trainer.load()
         elif world.main:
-            run.mkdir(parents=True, exist_ok=True)
             write_text(run / "config.toml", to_toml(config))
     trainer.fit(callbacks)
     if not world.main:
@@ -142,7 +144,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         check_description(description, {"model": config.model, "method": config.method}, run)
         shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
     except KeyError as error:
-        raise damaged(run / "checkpoint", error) from None
+        raise damaged(run, error) from None
     net = _made_binary(build_model(config.model_config, shape, num_classes), config, found)
     load_state(net, model, run)
     return net.eval(), config, {**description, "input_shape": shape}
@@ -156,12 +158,8 @@ def check_new(run: Path) -> None:
     """
     if (run / "config.toml").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume, or choose another --output")
-    # a run that was killed at its very start may have left the temporary file of its configuration
-    if run.exists() and (not run.is_dir() or any(path.name != ".config.toml.new" for path in run.iterdir())):
+    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
         raise UserError(f"{run} exists and is not an empty folder: choose another --output")
-    parent = next(p for p in run.absolute().parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"cannot write in {parent}: choose another --output")
 
 
 def _resumed(settings: dict[str, Any], run: Path) -> Config:
