@@ -3,8 +3,8 @@
     python benchmarks/faults.py --output benchmarks/results/faults.json
 
 With one process, and with two under torchrun, where rank 0, rank 1 or everything is killed (SIGKILL).  A checkpoint is
-written after every step, so that many kills come while one is being written: those are counted (a half-written
-`checkpoint.new` is left).  The run is started anew with --resume after each kill.
+written after every step, so that many kills come while one is being written: those are counted (a half-written file is
+left).  The run is started anew with --resume after each kill.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesbinn.environment import environment
-from bayesbinn.training.checkpoint import checkpoint_folder, load_checkpoint
+from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 
 TEXT = "digits --epochs 8 --width 512 --depth 2 --batch-size 32 --checkpoint-steps 1 --samples 0"
 SETTINGS = TEXT.split()
@@ -44,11 +44,9 @@ def finish(run: Path, processes: int) -> None:
 
 
 def steps_done(run: Path) -> int:
-    folder = checkpoint_folder(run)
-    try:
-        progress = json.loads((folder / "state.json").read_text())["progress"] if folder else {"epoch": 0, "batch": 0}
-    except (OSError, json.JSONDecodeError):  # replaced at this moment
+    if not has_checkpoint(run):
         return 0
+    progress = load_checkpoint(run)[2]["progress"]
     return int(progress["epoch"] * STEPS_PER_EPOCH + progress["batch"])
 
 
@@ -82,7 +80,7 @@ def experiment(folder: Path, processes: int, kills: int, rng: random.Random) -> 
         victim = rng.choice(["all", "rank 0", "rank 1"]) if processes > 1 else "all"
         kill(process, victim)
         victims[victim] = victims.get(victim, 0) + 1
-        saving += (run / "checkpoint.new").exists()
+        saving += any(run.glob(".checkpoint.safetensors.*.new"))
     finish(run, processes)
     parts = [load_checkpoint(r)[:2] for r in (calm, run)]
     equal = all(
@@ -99,7 +97,7 @@ def experiment(folder: Path, processes: int, kills: int, rng: random.Random) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="JSON file, of which this writes the section `killed`")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--seed", type=int, default=2020)
@@ -109,10 +107,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for processes in options.processes:
             runs.append(experiment(Path(folder), processes, options.kills, rng))
-            text = json.dumps({"environment": environment(), "settings": TEXT, "runs": runs}, indent=2)
+            result = {"environment": environment(), "settings": TEXT, "runs": runs}
+            print(json.dumps(result, indent=2))
             if options.output:
-                options.output.write_text(text + "\n")
-    print(text)
+                stored = json.loads(options.output.read_text()) if options.output.exists() else {}
+                options.output.write_text(json.dumps({**stored, "killed": result}, indent=2) + "\n")
     if not all(run["weights, optimizer state and generators equal, bit for bit"] for run in runs):
         raise SystemExit("a killed run differs from the calm one")
 

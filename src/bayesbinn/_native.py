@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
+
 ABI = 2
 STEM = "_bayesbinn"
 
@@ -74,16 +76,26 @@ def instruction_sets() -> list[str]:
     return [name.decode() for name in names if name and found.bbn_isa_available(name)]
 
 
+def check_choice() -> None:
+    """Refuse a `BAYESBINN_ISA` that this machine cannot run, before anything is done.
+
+    Raises:
+        UserError: as `chosen`.
+    """
+    if os.environ.get("BAYESBINN_ISA") and not numpy_wanted():
+        chosen()
+
+
 def chosen() -> str:
     """The instruction set in force: `BAYESBINN_ISA`, or the best there is.
 
     Raises:
-        ValueError: if `BAYESBINN_ISA` names none that this machine can run.
+        UserError: if `BAYESBINN_ISA` names none that this machine can run.
     """
     available = instruction_sets()
     wanted = os.environ.get("BAYESBINN_ISA")
     if not wanted:
         return available[-1]
     if wanted not in available:
-        raise ValueError(f"BAYESBINN_ISA is {wanted!r}, this machine can run {', '.join([*available, 'numpy'])}")
+        raise UserError(f"BAYESBINN_ISA is {wanted!r}, this machine can run {', '.join([*available, 'numpy'])}")
     return wanted

@@ -36,7 +36,7 @@ def test_train_help_shows_every_setting_with_its_default_by_topic(cli):
         *("Data", "Network", "Training", "The Bayesian rule", "Options of other methods", "Output and machine"),
         *("Methods", "Estimators of bayesbinn (--estimator)"),
     ]
-    sections = dict(zip(topics, re.split(r"^[A-Z][^:\n]*:$", text, flags=re.MULTILINE)[2:], strict=False))
+    sections = dict(zip(topics, re.split(r"^[A-Z][^:\n]*:$", text, flags=re.MULTILINE)[1:], strict=True))
     words = {topic: " ".join(section.split()) for topic, section in sections.items()}
     for topic, name in (
         ("Training", "epochs"),

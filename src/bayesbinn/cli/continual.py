@@ -8,7 +8,6 @@ import click
 from ..evaluation.continual_report import write_report
 from ..training.continual import train_continual
 from ..training.loop import Callbacks
-from ..training.run import check_new
 from ..training.strategies import ContinualConfig
 from .session import needed, session
 from .settings import SettingsCommand, given, printed, settings_options
@@ -45,8 +44,6 @@ def continual(
         click.echo(printed(ContinualConfig, settings), nl=False)
         return
     output = needed(output)
-    if not resume:
-        check_new(output)  # before data are loaded
     with session("continual", output, quiet) as s:
 
         def after_task(line: dict[str, Any], tasks: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_text
-from ..training.checkpoint import checkpoint_folder, load_checkpoint
+from ..training.checkpoint import has_checkpoint, load_checkpoint
 from ..training.config import make_config, read_toml, settings_of, to_toml
 from .recipe import Recipe, read_results
 
@@ -123,7 +123,7 @@ def _start(recipe: Recipe, run: str, seed: int, work: Path, threads: int) -> "su
     text = to_toml(make_config(settings))
     if file.exists() and file.read_text(encoding="utf-8") != text and folder.exists():
         raise UserError(f"{folder} was started with other settings: move it away, or set the recipe back")
-    if checkpoint_folder(folder) is not None and not _alike(read_toml(folder / "config.toml"), settings):
+    if has_checkpoint(folder) and not _alike(read_toml(folder / "config.toml"), settings):
         raise UserError(f"{folder} was started when the method had other defaults: move it away")
     write_text(file, text)
     command = [sys.executable, "-m", "bayesbinn", "train", "--config", str(file), "--output", str(folder), "--resume"]

@@ -14,6 +14,7 @@ from ..data.dataset import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
+from ..locks import one_writer
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import predict
 from .config import settings_of
@@ -45,14 +46,15 @@ def train_continual(
         UserError: for anything wrong with the settings, the data or the folder.
         StoppedError: at a signal, with everything saved.
     """
-    config, resuming = started(ContinualConfig, settings, run, resume, World())
-    find_device(config.device)  # before anything is loaded
-    trainer, matrix = build(config, load_stream(config), run)
-    begin(trainer, resuming)
-    trainer.fit(callbacks)
-    result = matrix.result(trainer)
-    write_text(run / "results.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    return result
+    with one_writer(run):
+        config, resuming = started(ContinualConfig, settings, run, resume, World())
+        find_device(config.device)  # before anything is loaded
+        trainer, matrix = build(config, load_stream(config), run)
+        begin(trainer, resuming)
+        trainer.fit(callbacks)
+        result = matrix.result(trainer)
+        write_text(run / "results.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        return result
 
 
 def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, "Matrix"]:
@@ -78,7 +80,14 @@ def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, 
         share=len(stream) if c.strategy == "joint" else 1,
         measure=matrix.measure,
     )
-    description = {"stream": fingerprint(stream), "model": c.model, "method": c.method, "strategy": c.strategy}
+    description = {
+        "model": c.model,
+        "method": c.method,
+        "stream": fingerprint(stream),
+        "input_shape": list(stream.input_shape),
+        "num_classes": stream.num_outputs,
+        "config": settings_of(c),
+    }
     return Trainer(net, optimizer, course, c, run, description), matrix
 
 

@@ -26,7 +26,7 @@ from ..files import write_text
 from ..nn.batch_norm import own_statistics
 from ..optim import NetworkOptimizer
 from ..posterior import has_posterior
-from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint
+from .checkpoint import damaged, load_checkpoint, save_checkpoint
 from .config import Config
 from .distributed import World
 from .measure import mode_metrics, posterior_metrics
@@ -345,7 +345,7 @@ class Trainer:
             check_description(state["description"], self.description, self.run)
             self.state.unpack_(model, training, state, self.run, self.config.seed)
         except KeyError as error:
-            raise damaged(checkpoint_folder(self.run) or self.run, error) from None
+            raise damaged(self.run, error) from None
         self._begin_task()
         self._write_log()  # the process may have died after the checkpoint, before the log
 

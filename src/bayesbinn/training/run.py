@@ -1,7 +1,6 @@
 """A run from end to end: start or resume it, train, evaluate; load it for use; and the same for data in memory."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from .. import _native
 from ..continual import Examples, from_tasks
 from ..data.dataset import Data, load_data, to_device
 from ..environment import environment
@@ -20,10 +20,11 @@ from ..evaluation.report import write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
+from ..locks import LOCK, one_writer
 from ..nn import calibrate_
 from ..optim import NetworkOptimizer
 from ..posterior import has_posterior
-from .checkpoint import checkpoint_folder, damaged, load_checkpoint, save_checkpoint
+from .checkpoint import damaged, has_checkpoint, load_checkpoint, save_checkpoint
 from .config import Config, make, make_config, read_toml, settings_of, to_toml
 from .distributed import World, connect
 from .loop import Callbacks, Course, Trainer
@@ -64,7 +65,7 @@ def train(
         PeerError: on the other ranks, when one has raised any of these but StoppedError, which all raise.
         LostError: when another process has gone.
     """
-    with connect(sharding, timeout) as world:
+    with connect(sharding, timeout) as world, world.one_writer(run):
         return _train(settings, run, resume, callbacks, world).evaluation
 
 
@@ -108,7 +109,8 @@ def fit(
     settings = {**settings, "data": loaded.name, "model": net if isinstance(net, str) else OWN}
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
-        return _train(settings, run, resume, None, World(), loaded, own)
+        with one_writer(run):
+            return _train(settings, run, resume, None, World(), loaded, own)
 
 
 def _train(
@@ -169,6 +171,7 @@ def started(kind: type[C], settings: dict[str, Any], run: Path, resume: bool, wo
         config = make(kind, settings)
         if world.main:
             check_new(run)
+    _native.check_choice()
     if config.threads:
         torch.set_num_threads(config.threads)
     return config, resuming
@@ -177,10 +180,9 @@ def started(kind: type[C], settings: dict[str, Any], run: Path, resume: bool, wo
 def begin(trainer: Trainer, resuming: bool) -> None:
     """Load the checkpoint of a run that goes on, or write the configuration of one that starts."""
     run = trainer.run
-    if resuming and checkpoint_folder(run) is not None:
+    if resuming and has_checkpoint(run):
         trainer.load()
     elif trainer.world.main:
-        run.mkdir(parents=True, exist_ok=True)
         write_text(run / "config.toml", to_toml(trainer.config))
 
 
@@ -212,6 +214,7 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "num_train": len(data.train),
         "input_shape": list(data.input_shape),
         "num_classes": data.num_classes,
+        "config": settings_of(config),
     }
     return Trainer(net, optimizer_of(net, config, len(train)), course, config, run, description, world)
 
@@ -255,7 +258,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         check_description(description, {"model": config.model, "method": config.method}, run)
         shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
     except KeyError as error:
-        raise damaged(run / "checkpoint", error) from None
+        raise damaged(run, error) from None
     net = build_model(config, shape, num_classes)
     binary_(net, config).to(found)
     load_state(net, model, run)
@@ -270,12 +273,8 @@ def check_new(run: Path) -> None:
     """
     if (run / "config.toml").exists():
         raise UserError(f"{run} already holds a run: continue it with --resume, or choose another --output")
-    # a run that was killed at its very start may have left the temporary file of its configuration
-    if run.exists() and (not run.is_dir() or any(path.name != ".config.toml.new" for path in run.iterdir())):
+    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
         raise UserError(f"{run} exists and is not an empty folder: choose another --output")
-    parent = next(p for p in run.absolute().parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"cannot write in {parent}: choose another --output")
 
 
 def check_augment(config: Config, input_shape: tuple[int, ...]) -> None:

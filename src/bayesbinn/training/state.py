@@ -14,7 +14,7 @@ from ..optim import NetworkOptimizer
 from ..posterior import PosteriorSummary, posterior_summary
 from .checkpoint import flatten_optimizer, unflatten_optimizer
 from .distributed import World
-from .restore import load_state, random_states, set_random_states, split_state, whole
+from .restore import compare_threads, load_state, random_states, set_random_states, split_state, whole
 
 
 @dataclass
@@ -81,7 +81,7 @@ class State:
         model, training = whole(self.net.state_dict(), self.world), whole(training, self.world)
         training |= {f"sums.{name}": getattr(self.progress, name) for name in SUMS}
         progress = {name: value for name, value in vars(self.progress).items() if name not in SUMS}
-        return model, training, {"progress": progress, "optimizer": optimizer}
+        return model, training, {"progress": progress, "optimizer": optimizer, "threads": torch.get_num_threads()}
 
     def unpack_(
         self, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any], run: Path, seed: int
@@ -94,6 +94,7 @@ class State:
             UserError: if it is of another network than `run` needs.
             KeyError: if it lacks a part.
         """
+        compare_threads(state["threads"], run)
         load_state(self.net, model, run)
         packed = unflatten_optimizer("optimizer", training, state["optimizer"])
         self.optimizer.load_state_dict(split_state(self.optimizer, packed))
