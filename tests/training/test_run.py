@@ -12,6 +12,8 @@ import torch
 import bayesbinn as bb
 from bayesbinn.data.dataset import load_data
 from bayesbinn.errors import UserError
+from bayesbinn.files import HOST
+from bayesbinn.locks import LOCK
 from bayesbinn.training import evaluate, load_run, train
 from bayesbinn.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from bayesbinn.training.config import make_config, read_toml
@@ -80,9 +82,11 @@ def test_resume_starts_a_run_where_there_is_none(tmp_path, data):
 def test_resume_after_a_death_at_the_very_start(tmp_path, data):
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".config.toml.new").write_text("epo")
+    (run / LOCK).write_text(f"{HOST}-999999999")
+    (run / f".config.toml.{HOST}-999999999.new").write_text("epo")
     train({**TINY, "data": data, "epochs": 1}, run, resume=True)
     assert (run / "evaluation.json").exists()
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
 def test_resume_with_other_settings(run, data):
