@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import bayesbinn as bb
-from bayesbinn.data.dataset import load_data
+from bayesbinn.data import load_data
 from bayesbinn.training import load_run
 from bayesbinn.training.models import ModelConfig, build_model
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn import _native
-from bayesbinn.data.dataset import batches, load_data
+from bayesbinn.data import batches, load_data
 from bayesbinn.environment import environment, keep_freed_memory
 from bayesbinn.nn import binary_layers
 from benchmarks.rule2020 import Rule2020

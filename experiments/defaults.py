@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 import bayesbinn as bb
 from bayesbinn.binarizers import MeanWeight, StraightThroughSample
-from bayesbinn.data import batches, load_data
+from bayesbinn.data.dataset import batches, load_data
 from bayesbinn.environment import environment
 from bayesbinn.training.models import ModelConfig, build_model
 
@@ -52,7 +52,9 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
     net = build_model(model, data.input_shape, data.num_classes, data.mean, data.std)
     bb.binarize_(net, binarizer=MeanWeight() if s["estimator"] == "mean" else StraightThroughSample())
     options = {"lr": s["lr"], "kl_weight": s["kl_weight"], "form": s["form"]}
-    optimizer = bb.optimizer_for(net, num_data=len(data.train), momentum=0.0 if s["form"] == "plain" else 0.9, **options)
+    optimizer = bb.optimizer_for(
+        net, num_data=len(data.train), momentum=0.0 if s["form"] == "plain" else 0.9, **options
+    )
     total = c["epochs"] * (len(data.train) // c["batch_size"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / total)))
     started = time.perf_counter()

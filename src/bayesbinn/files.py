@@ -1,8 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what can be read of one that is damaged."""
 
+import json
 import os
 import socket
+from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 HOST = socket.gethostname()
 
@@ -13,7 +16,7 @@ def writer() -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """`write_bytes` of a text, in UTF-8."""
     write_bytes(path, text.encode())
 
 
@@ -29,3 +32,34 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_json_lines(path: Path, keys: Set[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The objects in a file of one JSON object a line, and a note if lines are damaged: those are left out.
+
+    Args:
+        path: of the file; without it there are no lines and no note.
+        keys: what every object must have.
+
+    Returns:
+        (objects, notes): notes is empty, or one sentence.
+    """
+    if not path.exists():
+        return [], []
+    found, damaged = [], []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and value.keys() >= keys:
+            found.append(value)
+        else:
+            damaged.append(number)
+    if not damaged:
+        return found, []
+    return found, [
+        f"{path} is damaged: {len(damaged)} of {len(lines)} lines cannot be read, the first is line {damaged[0]}; they "
+        "are left out"
+    ]

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -227,6 +228,19 @@ def test_evaluate_with_everything(cli, here, tmp_path):
     result = json.loads(cli("evaluate", "images", *options, "--json", "--no-report").stdout)
     assert (result["batch_norm"], len(result["corruptions"]["blur"])) == ("own", 6)
     assert set(result["ood"]["noise"]["mean"]) == {"entropy", "mutual_information", "max_probability"}
+
+
+def test_evaluate_says_that_the_log_is_damaged_and_goes_on(cli, here, tmp_path):
+    shutil.copytree(here / "images", tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("a", encoding="utf-8") as log_file:
+        log_file.write('{"epoch": 2, "lo')  # as a full disk or an editor leaves it
+    shown = cli("evaluate", tmp_path / "run", "--samples", 0)
+    assert shown.exit_code == 0, shown.output
+    note, report = shown.stderr.splitlines()
+    assert re.search(
+        r"^note: .*metrics\.jsonl is damaged: 1 of 2 lines cannot be read, the first is line 2; they", note
+    )
+    assert report.startswith("report in ")
 
 
 def test_evaluate_an_ensemble_and_dropout(cli, here, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner
 
 from bayesbinn.cli import main
-from bayesbinn.evaluation.continual_report import accuracy_figure, heat_map
 from bayesbinn.training.strategies import STRATEGIES
 
 SMALL = ["--tasks", "2", "--epochs", "1", "--batch-size", "128", "--width", "16", "--samples", "2"]
@@ -33,20 +32,16 @@ def test_a_run_prints_a_line_per_task_and_writes_its_files(tmp_path: Path) -> No
     assert "forgetting" in text
 
 
-def test_the_report_shows_both_figures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+def test_the_report_shows_every_task(tmp_path: Path) -> None:
     status, text = call(
         "split-digits", *SMALL, "--tasks", "5", "--strategy", "naive", "--output", str(tmp_path / "run")
     )
     assert status == 0, text
+    assert text.endswith("results.json, report.html\n")
     page = (tmp_path / "run/report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
     result = json.loads((tmp_path / "run/results.json").read_text())
-    lines = accuracy_figure(result).axes[0].lines
-    assert len(lines) == 6  # a line per task, and their average
-    assert lines[0].get_ydata()[-1] == pytest.approx(100 * result["matrix"][4][0])
-    image = heat_map(result).axes[0].images[0].get_array()
-    assert image[4][0] == pytest.approx(100 * result["matrix"][4][0])
+    assert "<h1>run</h1>" in page
+    assert all(f"<td>{value:.3f}</td>" in page for value in result["matrix"][4])
 
 
 def test_settings_can_be_printed_and_read_back(tmp_path: Path) -> None:

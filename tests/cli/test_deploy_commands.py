@@ -1,14 +1,16 @@
 """`export`, `bench` and `inspect FILE.bbnn`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from bayesbinn import predict
-from bayesbinn.data.dataset import read_inputs
+from bayesbinn.data import read_inputs
 from bayesbinn.runtime import load
 from bayesbinn.training import load_run
+from tests.runs import contents
 
 
 def test_exported_runs_predict_the_same(cli, folder, tmp_path):
@@ -17,7 +19,7 @@ def test_exported_runs_predict_the_same(cli, folder, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"wrote {target}\n"
     net, _, description = load_run(folder / "images")
-    x = read_inputs(folder / "x.npy", description["input_shape"])
+    x, _ = read_inputs(folder / "x.npy", description["input_shape"])
     packed = load(target).predict(x.float().numpy())
     assert np.allclose(packed, predict(net, x.float(), 3, seed=0).probs.detach().numpy(), atol=1e-3)
     shown = json.loads(cli("inspect", target, "--json").stdout)
@@ -45,6 +47,9 @@ def test_bench(cli, folder):
     [
         (("--samples", -1), "num_samples"),
         (("--samples", 2, "--format", "c"), "--samples is for bbnn"),
+        (("--seed", 2, "--format", "onnx"), "--seed is for bbnn"),
+        (("--seed", 2), "--seed has no effect without --samples"),
+        (("--activations", "int16", "--format", "qonnx"), "--activations has no effect here"),
     ],
 )
 def test_bad_settings(cli, folder, arguments, says):
@@ -53,10 +58,43 @@ def test_bad_settings(cli, folder, arguments, says):
     assert says in done.stderr
 
 
+def test_runs_whose_names_hold_a_dot_have_files_of_their_own(cli, folder, tmp_path):
+    for name in ("lr0.25", "lr0.50"):
+        shutil.copytree(folder / "images", tmp_path / name)
+        assert cli("export", tmp_path / name).stdout == f"wrote {tmp_path / name}.bbnn\n"
+    assert cli("export", tmp_path / "lr0.25.bbnn", "--format", "c").stdout == f"wrote {tmp_path / 'lr0.25-c'}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"lr0.25", "lr0.50", "lr0.25.bbnn", "lr0.50.bbnn", "lr0.25-c"}
+
+
+def test_a_run_that_is_the_working_directory(cli, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / "images", tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    assert cli("export", ".").stdout == f"wrote {tmp_path / 'run.bbnn'}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("export", "--samples", 8), "is a file of bits already: copy it"),
+        (("export", "--format", "c", "--activations", "int16"), "--activations is chosen when a run is packed"),
+        (("export", "--format", "onnx", "--activations", "int8"), "--activations is chosen when a run is packed"),
+        (("bench", "--samples", 2), "--samples is chosen when a run is packed"),
+    ],
+)
+def test_options_that_a_packed_file_cannot_follow(cli, folder, tmp_path, arguments, says):
+    packed = tmp_path / "x.bbnn"
+    assert cli("export", folder / "images", "--output", packed).exit_code == 0
+    before = contents(tmp_path)
+    done = cli(arguments[0], packed, *arguments[1:])
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert contents(tmp_path) == before
+
+
 def test_damaged_file(cli, tmp_path):
     (tmp_path / "bad.bbnn").write_bytes(b"nothing of the kind")
-    for command in ("inspect", "bench", "export"):
-        done = cli(command, tmp_path / "bad.bbnn")
+    for command in (("inspect",), ("bench",), ("export", "--format", "c")):
+        done = cli(*command, tmp_path / "bad.bbnn")
         assert done.exit_code == 2
         assert "header length" in done.stderr
 

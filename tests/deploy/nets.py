@@ -109,3 +109,11 @@ def resnet() -> nn.Module:
         Scale(),
     )
     return trained(net, exclude="1")
+
+
+def real_first() -> nn.Module:
+    """A clamp of the input and a real linear layer before a binary one: input (20,)."""
+    return trained(nn.Sequential(nn.Hardtanh(-1, 2), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 4)), exclude="1")
+
+
+NETWORKS = [(mlp, (20,)), (resnet, (3, 12, 12)), (real_first, (20,))]  # together they hold every kind of operation

@@ -11,7 +11,8 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn.runtime import load
-from tests.deploy.nets import ENGINES, SIZES, Sign, mlp, resnet, trained
+from tests.deploy.nets import ENGINES, NETWORKS, SIZES, Sign, mlp, trained
+from tests.deploy.reference import reference
 
 Engine = Callable[[str], None]
 
@@ -26,7 +27,7 @@ def check(raw: bytes, x: torch.Tensor, engine: str, threads: int = 1) -> None:
     """All networks in `raw` give the reference's outputs on x."""
     program, network = bb.deploy.load_program(raw), load(raw, threads=threads)
     assert network.engine == engine
-    expected = [bb.deploy.reference(program, x, s).numpy() for s in range(1 + program.num_samples)]
+    expected = [reference(program, x, s).numpy() for s in range(1 + program.num_samples)]
     for sample, outputs in enumerate(expected):
         assert np.array_equal(outputs, network.run(x.numpy(), sample))
     if program.num_samples:
@@ -36,8 +37,8 @@ def check(raw: bytes, x: torch.Tensor, engine: str, threads: int = 1) -> None:
 @pytest.mark.parametrize("activations", ["int8", "int16"])
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_whole_networks(engine: str, activations: str, calibrated: bool) -> None:
-    for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12))):
-        x = torch.randn(3, *shape)
+    for make, shape in NETWORKS:
+        net, x = make(), torch.randn(3, *shape)
         calibration = x if calibrated else None
         raw = bb.deploy.pack(
             net,

@@ -1,5 +1,7 @@
 """What can be packed agrees with torch; what cannot is listed."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -127,6 +129,131 @@ def test_unsupported_networks_say_why(net: nn.Module, says: str) -> None:
         bb.deploy.pack(net, input_shape=(3, 8, 8))
 
 
+class InPlace(nn.Module):
+    """Two layers, and a function that says how they are joined."""
+
+    def __init__(self, forward: Callable[["InPlace", Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.relu, self.own = nn.Linear(11, 11), nn.Linear(11, 11), nn.ReLU(inplace=True), forward
+        self.conv, self.head = nn.Conv1d(1, 2, 3, padding=1), nn.Linear(22, 11)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self, x)
+
+
+def module_on_a_value_read_later(net: InPlace, x: Tensor) -> Tensor:
+    h = net.a(x)
+    return net.b(net.relu(h)) + h
+
+
+def module_made_in_forward(net: InPlace, x: Tensor) -> Tensor:
+    h = net.a(x)
+    return net.b(nn.ReLU(inplace=True)(h)) + h
+
+
+def module_on_the_input(net: InPlace, x: Tensor) -> Tensor:
+    return net.b(net.relu(x)) + x
+
+
+def method_on_the_input(net: InPlace, x: Tensor) -> Tensor:
+    x.relu_().clamp_(max=0.5)
+    return net.a(x)
+
+
+def settings_of_functions(net: InPlace, x: Tensor) -> Tensor:
+    h = net.a(x)
+    before = F.relu(h)
+    F.hardtanh(h, -1, 0.5, True)
+    return net.b(before) + F.relu(h, inplace=True)
+
+
+def operators(net: InPlace, x: Tensor) -> Tensor:
+    old = h = net.a(x)
+    h += x
+    h *= 0.5
+    h -= 1
+    h /= 3
+    return net.b(h) + old
+
+
+def through_an_identity(net: InPlace, x: Tensor) -> Tensor:
+    h = net.a(x)
+    same = F.dropout(h, 0.5, net.training).flatten(1)
+    same.relu_()
+    return net.b(h)
+
+
+IN_PLACE = [
+    module_on_a_value_read_later,
+    module_made_in_forward,
+    module_on_the_input,
+    method_on_the_input,
+    settings_of_functions,
+    operators,
+    through_an_identity,
+]
+
+
+@pytest.mark.parametrize("forward", IN_PLACE)
+def test_operations_in_place_change_every_name_of_a_tensor(forward: Callable[[InPlace, Tensor], Tensor]) -> None:
+    net, x = trained(InPlace(forward)), torch.randn(6, 11)
+    packed = load(bb.deploy.pack(net, activations="int16")).run(x.numpy())
+    expected = net(x.clone()).detach()
+    assert torch.allclose(torch.from_numpy(packed), expected, atol=2e-3 * float(expected.abs().max()))
+
+
+def test_operations_in_place_on_a_view() -> None:
+    """Packed where nothing else reads the memory, refused by name where something does."""
+
+    def alone(net: InPlace, x: Tensor) -> Tensor:
+        return net.head(net.conv(x).flatten(1).relu_())
+
+    def shared(net: InPlace, x: Tensor) -> Tensor:
+        h = net.conv(x)
+        h.flatten(1).relu_()
+        return net.head(h.flatten(1))
+
+    assert difference(trained(InPlace(alone)), torch.randn(6, 1, 11)) < 2e-3
+    with pytest.raises(bb.deploy.UnsupportedError, match="'relu_' changes 'conv' in place, through a view"):
+        bb.deploy.pack(trained(InPlace(shared)), input_shape=(1, 11))
+
+
+class Transformer(nn.Module):
+    """A small vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.token, self.norm = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.zeros(1, 1, 8)), nn.LayerNorm(8)
+        block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.blocks, self.head = nn.TransformerEncoder(block, 2, enable_nested_tensor=False), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        out: Tensor = self.head(self.norm(self.blocks(x))[:, 0])
+        return out
+
+
+def test_a_network_that_cannot_be_traced_says_where_and_what_to_do() -> None:
+    with pytest.raises(bb.deploy.UnsupportedError) as caught:
+        bb.deploy.pack(bb.binarize_(Transformer()).eval(), input_shape=(3, 16, 16))
+    said = str(caught.value)
+    assert "\n" not in said
+    for part in ("'len' is not supported", "'norm' (LayerNorm)", "'blocks' (TransformerEncoder)", "docs/deploy.md"):
+        assert part in said
+    inner = nn.Sequential(nn.Flatten(), Branches())
+    with pytest.raises(bb.deploy.UnsupportedError, match=r"module '1' \(Branches\) cannot be traced"):
+        bb.deploy.pack(inner, input_shape=(3,))
+
+
+def test_the_shape_of_the_input_comes_from_the_calibration_or_is_asked_for() -> None:
+    net = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)))
+    with pytest.raises(ValueError, match=r"give calibration=x, a few typical inputs, or input_shape=\(C, H, W\)"):
+        bb.deploy.pack(net)
+    program = bb.deploy.load_program(bb.deploy.pack(net, calibration=torch.randn(2, 3, 8, 8)))
+    assert program.input_shape == (3, 8, 8)
+
+
 def test_settings_out_of_range() -> None:
     net = mlp()
     with pytest.raises(ValueError, match="num_samples"):
@@ -135,6 +262,8 @@ def test_settings_out_of_range() -> None:
         bb.deploy.pack(net, activations="int4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="calibration"):
         bb.deploy.pack(net, calibration=torch.full((2, 20), torch.nan))
+    with pytest.raises(ValueError, match=r"input_shape is \(3,\)"):
+        bb.deploy.pack(net, calibration=torch.zeros(2, 20), input_shape=(3,))
     with pytest.raises(ValueError, match="no binary layer"):
         bb.deploy.pack(nn.Sequential(nn.Linear(2, 2)))
     with pytest.raises(ValueError, match="input shape"):

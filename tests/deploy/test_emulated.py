@@ -11,7 +11,8 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn.runtime.native_engine import encode
-from tests.deploy.nets import SIZES, Sign, mlp, resnet, trained
+from tests.deploy.nets import NETWORKS, SIZES, Sign, trained
+from tests.deploy.reference import reference
 
 ROOT = Path(__file__).parents[2]
 COMPILER, EMULATOR = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
@@ -40,14 +41,14 @@ def run(driver: Path, isa: str, raw: bytes, x: torch.Tensor) -> None:
     done = subprocess.run([EMULATOR, str(driver), isa, "2"], input=sent, capture_output=True, check=True)
     found = np.frombuffer(done.stdout, np.float32).reshape(shape)
     for sample in range(count):
-        assert np.array_equal(bb.deploy.reference(program, x, sample).numpy(), found[sample])
+        assert np.array_equal(reference(program, x, sample).numpy(), found[sample])
 
 
 @pytest.mark.parametrize("isa", ["portable", "neon"])
 def test_neon_is_bit_exact(driver: Path, isa: str) -> None:
     for activations in ("int8", "int16"):
-        for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12))):
-            raw = bb.deploy.pack(net, num_samples=1, activations=activations, input_shape=shape)  # type: ignore[arg-type]
+        for make, shape in NETWORKS:
+            raw = bb.deploy.pack(make(), num_samples=1, activations=activations, input_shape=shape)  # type: ignore[arg-type]
             run(driver, isa, raw, torch.randn(3, *shape))
     for size in SIZES:
         for first in ([], [Sign()]):

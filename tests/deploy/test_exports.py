@@ -12,12 +12,14 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn.deploy.export_c import save_c, to_c
-from tests.deploy.nets import Sign, mlp, resnet, trained
+from tests.deploy.nets import Sign, mlp, real_first, resnet, trained
+from tests.deploy.reference import reference
 
 CASES = {
     "mlp": (mlp, (20,), None),
     "calibrated": (mlp, (20,), 64),
     "resnet": (resnet, (3, 12, 12), None),
+    "real first": (real_first, (20,), None),
     "sequence": (lambda: trained(nn.Sequential(nn.Conv1d(4, 9, 5, 2), nn.BatchNorm1d(9), nn.ReLU())), (4, 30), None),
     "sign": (lambda: trained(nn.Sequential(Sign(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 3))), (70,), None),
 }
@@ -43,7 +45,7 @@ def test_c_is_bit_exact(case: str, activations: str, tmp_path: Path) -> None:
     library = tmp_path / "small.so"
     subprocess.run([compiler, *WARNINGS, "-shared", "-fPIC", str(tmp_path / "small.c"), "-o", str(library)], check=True)
     run = ctypes.CDLL(str(library)).small_run
-    for row, expected in zip(x.numpy(), bb.deploy.reference(program, x).numpy(), strict=True):
+    for row, expected in zip(x.numpy(), reference(program, x).numpy(), strict=True):
         found = np.empty_like(expected)
         row = np.ascontiguousarray(row)
         run(ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(found.ctypes.data))
@@ -67,7 +69,7 @@ def test_c_runs_on_arm(target: str, emulator: str, tmp_path: Path) -> None:
     sources = [str(tmp_path / name) for name in ("net.c", "main.c")]
     subprocess.run([compiler, *WARNINGS, "-static", *sources, "-o", str(tmp_path / "net")], check=True)
     done = subprocess.run([qemu, str(tmp_path / "net")], input=x.numpy().tobytes(), capture_output=True, check=True)
-    expected = bb.deploy.reference(program, x).numpy()
+    expected = reference(program, x).numpy()
     assert np.array_equal(expected, np.frombuffer(done.stdout, np.float32).reshape(expected.shape))
 
 
@@ -102,6 +104,22 @@ def test_onnx_linear_layers_take_two_bits() -> None:
     net = trained(nn.Sequential(nn.Linear(1024, 1024, bias=False)))
     raw = to_onnx(bb.deploy.load_program(bb.deploy.pack(net)))
     assert len(raw) < 1024 * 1024 * 0.4
+
+
+def test_onnx_activations_are_what_the_page_says() -> None:
+    """8 bits in the linear layers of an int8 network, and float in an int16 network."""
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from bayesbinn.deploy.export_onnx import to_onnx
+
+    net = trained(nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 9)))
+    x = torch.randn(5, 512)
+    errors = {}
+    for activations in ("int8", "int16"):
+        raw = to_onnx(bb.deploy.load_program(bb.deploy.pack(net, activations=activations)))  # type: ignore[arg-type]
+        found = ort.InferenceSession(raw, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+        errors[activations] = float(np.abs(found - net(x).detach().numpy()).max() / np.abs(found).max())
+    assert errors["int16"] < 1e-5 < errors["int8"] < 0.05
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bayesbinn.data.dataset import load_data
+from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
 from bayesbinn.evaluation.corruptions import LEVELS, corrupt
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from bayesbinn import binarize_, metrics, predict
 from bayesbinn.binarizers import SignSTE
-from bayesbinn.data.dataset import Split, load_data
+from bayesbinn.data import Split, load_data
 from bayesbinn.errors import UserError
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.scores import evaluate, evaluate_voters
@@ -54,7 +54,7 @@ def test_every_number_and_the_curve_in_one_pass(digits):
     }
     assert result["corruptions"]["noise"][0]["nll"] == pytest.approx(result["mean"]["nll"], rel=1e-5)
     assert json.loads(json.dumps(result)) == result  # plain numbers, for machines
-    assert sum(result["figures"]["entropy"]["noise"]["share"]) == pytest.approx(1, abs=1e-5)
+    assert sum(result["figures"]["entropy"]["inputs"]["noise"]["share"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_network_without_a_posterior_has_a_mode_only(digits):

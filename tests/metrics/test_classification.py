@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bayesbinn import metrics
 
@@ -86,3 +87,39 @@ def test_a_probability_rounded_above_one_is_not_taken_for_a_logit():
     labels = torch.tensor([0, 1])
     assert metrics.ece(probs, labels) == 0.0
     assert metrics.classwise_ece(probs, labels) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("num_bins", [2, 10, 15])
+def test_the_edge_b_of_n_is_in_bin_b_whatever_the_dtype_and_one_in_the_last(num_bins, dtype):
+    edges = (torch.arange(num_bins + 1).double() / num_bins).to(dtype)
+    sure = edges[2 * edges >= 1]  # of two classes, the predicted one has at least a half
+    probs, labels = torch.stack([sure, 1 - sure], -1), torch.zeros(len(sure), dtype=torch.long)
+    found = metrics.reliability(probs, labels, num_bins)
+    assert found.count == [1] * (len(sure) - 2) + [2]
+    gaps = [n * abs(a - c) for n, a, c in zip(found.count, found.accuracy, found.confidence, strict=True)]
+    assert metrics.ece(probs, labels, num_bins) == sum(gaps) / len(sure)
+
+
+def test_a_probability_of_one_shares_the_last_bin():
+    probs, labels = torch.tensor([[0.95, 0.05], [1.0, 0.0]], dtype=torch.float64), torch.tensor([0, 1])
+    found = metrics.reliability(probs, labels)
+    assert (found.count, found.confidence, found.accuracy) == ([2], [pytest.approx(0.975)], [0.5])
+    assert metrics.ece(probs, labels) == pytest.approx(0.475, abs=1e-15)
+    # the first class: both in its last bin, |.5 − .975|; the second: both in its first bin, |.5 − .025|
+    assert metrics.classwise_ece(probs, labels) == pytest.approx(0.475, abs=1e-15)
+
+
+@given(seed=st.integers(0, 2**31), num_classes=st.integers(2, 6))
+def test_torchmetrics_agrees_away_from_the_edges(seed, num_classes):
+    generator = torch.Generator().manual_seed(seed)
+    probs = torch.randn(100, num_classes, generator=generator).softmax(-1)
+    labels = torch.randint(num_classes, (100,), generator=generator)
+    theirs = multiclass_calibration_error(probs, labels, num_classes=num_classes, n_bins=15)
+    assert metrics.ece(probs, labels) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_classes_of_equal_probability_count_as_the_first_everywhere():
+    probs, labels = torch.tensor([[0.5, 0.5]]), torch.tensor([0])
+    assert metrics.accuracy(probs, labels) == 1.0
+    assert metrics.reliability(probs, labels).accuracy == [1.0]

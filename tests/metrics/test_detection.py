@@ -1,5 +1,8 @@
 """AUROC and FPR95 against the definitions, pair by pair."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -36,3 +39,18 @@ def test_no_number_from_nothing(bad):
         metrics.auroc(torch.zeros(3), bad)
     with pytest.raises(ValueError, match="at least one finite score"):
         metrics.fpr95(bad, torch.zeros(3))
+
+
+@pytest.mark.parametrize("num_inside", [1, 19, 20, 21, 40, 180, 1000])
+def test_the_threshold_accepts_no_more_than_it_must(num_inside):
+    """Of N distinct inside scores ⌈0.95 N⌉ are accepted: exact where 0.95 N is whole, in binary fractions or not."""
+    scores = torch.arange(float(num_inside))
+    accepted = math.ceil(Fraction(95, 100) * num_inside)
+    assert metrics.fpr95(scores, scores) == accepted / num_inside
+    assert metrics.fpr95(scores, torch.tensor([accepted - 1.0])) == 1.0  # tied with the threshold
+    assert metrics.fpr95(scores, torch.tensor([accepted - 0.5])) == 0.0
+
+
+def test_all_scores_tied_is_chance_and_all_accepted():
+    ones = torch.ones(7)
+    assert (metrics.auroc(ones, ones), metrics.fpr95(ones, ones)) == (0.5, 1.0)

@@ -31,3 +31,9 @@ def test_shapes_must_agree():
         metrics.risk_coverage(torch.zeros(3), torch.zeros(4))
     with pytest.raises(ValueError, match=r"must both be \(B,\)"):
         metrics.aurc(torch.zeros(0), torch.zeros(0))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_no_order_without_a_finite_score(bad):
+    with pytest.raises(ValueError, match="errors and scores must be finite"):
+        metrics.risk_coverage(torch.zeros(2), torch.tensor([0.0, bad]))

@@ -29,3 +29,8 @@ def test_bad_input():
         metrics.fit_temperature(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
     with pytest.raises(ValueError, match="temperature must be a finite number above 0, got 0"):
         metrics.scale_probs(torch.tensor([[0.5, 0.5]]), 0)
+
+
+def test_classes_that_are_nearly_tied_keep_their_order():
+    probs = torch.tensor([[0.49999997, 0.50000003]])  # at T = 20 equal in float32
+    assert metrics.scale_probs(probs, 20.0).argmax() == probs.argmax() == 1

@@ -3,12 +3,14 @@
 import copy
 
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bayesbinn import BayesBiNN, binarize_, draw, posterior_summary, predict, sampled_weights, split_parameters
+from bayesbinn import BayesBiNN, binarize_, deploy, draw, posterior_summary, predict, sampled_weights, split_parameters
 from bayesbinn.nn import binary_layers
+from bayesbinn.runtime import load
 
 
 @st.composite
@@ -66,3 +68,47 @@ def test_a_converted_network(net, init, magnitude):
     assert after.total.num_weights == sum(p.numel() for p in binary)
     assert 0 <= after.total.flip_rate <= 1
     assert after.total.kl >= 0
+
+
+class Tape(nn.Module):
+    """Runs (what, i, j) on a list of vectors that starts with the input: some append a value, some write into one."""
+
+    def __init__(self, tape):
+        super().__init__()
+        self.tape, self.layer, self.head = tape, nn.Linear(6, 6), nn.Linear(6, 3)
+        self.relu, self.dropout = nn.ReLU(inplace=True), nn.Dropout(0.5)
+
+    def forward(self, x):
+        values = [x]
+        for what, i, j in self.tape:
+            a, b = values[i % len(values)], values[j % len(values)]
+            if what == "layer":
+                values.append(self.layer(a))
+            elif what == "relu":
+                values.append(F.relu(a))
+            elif what == "same":
+                values.append(self.dropout(a).flatten(1))
+            elif what == "add":
+                values.append(0.5 * (a + b))
+            elif what == "relu_":
+                values.append(self.relu(a))
+            elif what == "clamp_":
+                a.clamp_(-1, 1)
+            elif what == "iadd":
+                a += b
+            elif what == "imul":
+                a *= 0.5
+        return self.head(values[-1])
+
+
+KINDS = ["layer", "relu", "same", "add", "relu_", "clamp_", "iadd", "imul"]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.integers(0, 5)), max_size=9))
+def test_a_packed_network_writes_in_place_as_torch_does(tape):
+    torch.manual_seed(0)
+    net, x = binarize_(Tape(tape)).eval(), torch.randn(4, 6)
+    packed = torch.from_numpy(load(deploy.pack(net, input_shape=(6,), activations="int16")).run(x.numpy()))
+    expected = net(x.clone()).detach()
+    assert torch.allclose(packed, expected, atol=2e-3 * float(expected.abs().max().clamp(min=1)))

@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bayesbinn.data.dataset import batches, crop_flip, load_data
+from bayesbinn.data import batches, load_data
+from bayesbinn.data.batches import crop_flip
 from bayesbinn.errors import UserError
 from bayesbinn.nn import calibrate_
 from bayesbinn.training import train

@@ -7,7 +7,7 @@ import torch
 
 import bayesbinn as bb
 from bayesbinn.continual import Examples, from_tasks
-from bayesbinn.data.dataset import make_data
+from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
 from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import Config, make_config
@@ -213,7 +213,7 @@ def test_a_step_in_bfloat16_is_that_of_float32_rounded(tmp_path, choice):
 def trainer(run, poison_at=None, **settings):
     """A trainer on blobs whose network gets a NaN after `poison_at` steps, and the callbacks that do it."""
     config = make_config({**TINY, "epochs": EPOCHS, **settings})
-    data = make_data("blobs", blobs())
+    data = load_data(blobs())
     torch.manual_seed(0)
     net = binary_(build_model(config, data.input_shape, 3, data.mean, data.std), config)
     course = Course(from_tasks([(Examples(data.train.x, data.train.y), Examples(data.test.x, data.test.y))]))

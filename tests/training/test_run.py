@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import bayesbinn as bb
-from bayesbinn.data.dataset import load_data
+from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
 from bayesbinn.files import HOST
 from bayesbinn.locks import LOCK

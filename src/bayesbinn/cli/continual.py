@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..evaluation.continual_report import write_report
+from ..evaluation.report import stream_page, write_report
 from ..training.continual import train_continual
 from ..training.loop import Callbacks
 from ..training.strategies import ContinualConfig
@@ -50,8 +50,8 @@ def continual(
             s.bar.update(s.shown, description=f"task {line['task'] + 1} ")
             s.say(task_line(line, tasks))
 
-        callbacks = Callbacks(s.step, task=after_task, stop=s.asked)
+        callbacks = Callbacks(s.step, task=after_task, stop=s.asked, note=s.note)
         result = train_continual(settings, output, resume=resume, callbacks=callbacks)
-    files = ", ".join(write_report(result, output))
+    write_report(output / "report.html", stream_page(result, output.resolve().name))
     if not quiet:
-        click.echo("\n".join([*result_lines(result), f"saved in {output}: {files}"]))
+        click.echo("\n".join([*result_lines(result), f"saved in {output}: results.json, report.html"]))

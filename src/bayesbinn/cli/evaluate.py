@@ -6,15 +6,16 @@ from typing import Any, get_args
 
 import click
 
-from ..data.dataset import Data, Split, load_data
+from ..data import Data, Split, absolute, load_data
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.ood import ood_inputs
-from ..evaluation.report import write_report
+from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import Kind, make_voters
 from ..training import load_run
 from ..training.config import settings_of
+from .notes import show_notes
 from .tables import evaluation_lines
 
 
@@ -50,6 +51,7 @@ from .tables import evaluation_lines
 )
 @click.option("--no-report", is_flag=True, help="Write no report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No notes.")
 def evaluate(
     runs: tuple[Path, ...],
     samples: int,
@@ -64,6 +66,7 @@ def evaluate(
     report: Path | None,
     no_report: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Accuracy, likelihood, calibration and uncertainty on test data, printed and drawn in RUN/report.html.
 
@@ -77,8 +80,10 @@ def evaluate(
             raise UserError(
                 f"{run} is of other inputs or classes than {runs[0]}: an ensemble needs runs of one data set"
             )
-    own = load_data(config.data, config.validation)
-    test = own if data in (None, config.data) else load_data(str(data))
+    known = {key: description[key] for key in ("classes", "offset", "features")}
+    own = load_data(config.data, config.validation, **known)
+    test = own if data is None or absolute(data) == config.data else load_data(data, **known)
+    show_notes([*test.notes, *_changed(own, description)], quiet)
     _check_fits(test, description)
     outside = {name: ood_inputs(name, test) for name in ood}
     calibration = own.calibration(config.augment) if batch_norm == "own" else None
@@ -90,7 +95,10 @@ def evaluate(
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        write_report(report, runs, net, settings_of(config), test.test.x, result)
+        page = run_page(runs, net, settings_of(config), test.test.x, result)
+        write_report(report, page)
+        for note in page.notes:
+            click.echo(f"note: {note}", err=True)
         click.echo(f"report in {report}", err=True)
 
 
@@ -98,11 +106,11 @@ def _check_fits(data: Data, description: dict[str, Any]) -> None:
     found, need = data.input_shape, description["input_shape"]
     if found != need:
         raise UserError(f"{data.name} has inputs of shape {found}, the network takes {need}: give data of that shape")
-    classes, known = int(data.test.y.max()) + 1, description["num_classes"]
-    if classes > known:
-        raise UserError(
-            f"{data.name} holds class {classes - 1}, the network knows 0 to {known - 1}: give data of its classes"
-        )
+
+
+def _changed(data: Data, description: dict[str, Any]) -> list[str]:
+    then, now = description["data"], data.fingerprint
+    return [] if now == then else [f"{data.name} has changed since training: {then} then, {now} now"]
 
 
 def _held_out(data: Data, run: Path) -> Split:

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from .. import deploy
 from ..errors import UserError
+from ..files import write_bytes
 from ..training import load_run
+
+ENDINGS = {"bbnn": ".bbnn", "c": "-c", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--format", "kind", type=click.Choice(["bbnn", "c", "onnx", "qonnx"]), default="bbnn", show_default=True)
+@click.option("--format", "kind", type=click.Choice(list(ENDINGS)), default="bbnn", show_default=True)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="File (folder for c); default: RUN with the format's ending."
 )
@@ -20,28 +24,43 @@ from ..training import load_run
 @click.option("--activations", type=click.Choice(["int8", "int16"]), default="int8", show_default=True)
 def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, activations: str) -> None:
     """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, or an ONNX or QONNX model."""
-    if samples and kind != "bbnn":
-        raise UserError(f"--samples is for bbnn, the format {kind} holds the mode alone")
+    if kind == "bbnn" and run.is_file():
+        raise UserError(f"{run} is a file of bits already: copy it, or choose another --format")
+    if kind != "bbnn":
+        refuse_options(f"--{{}} is for bbnn, the format {kind} holds the mode alone", "samples", "seed")
+    if kind == "qonnx":
+        refuse_options("--{} has no effect here, the activations of qonnx stay float", "activations")
+    if not samples:
+        refuse_options("--{} has no effect without --samples: the mode is not drawn", "seed")
     raw = packed_bytes(run, samples, seed, activations)
-    program = read_program(run, raw)
-    target = output or (run.with_suffix(".bbnn") if kind == "bbnn" else run.with_name(f"{run.stem}-{kind}"))
+    named = run if run.name not in ("", "..") else run.resolve()
+    target = output or named.with_name(named.name.removesuffix(".bbnn") + ENDINGS[kind])
     if kind == "bbnn":
-        deploy.write_atomically(target, raw)
+        write_bytes(target, raw)
     elif kind == "c":
-        deploy.save_c(program, target)
+        deploy.save_c(read_program(run, raw), target)
     else:
-        target = output or run.with_suffix(f".{kind}.onnx" if kind == "qonnx" else ".onnx")
         try:
-            raw = deploy.to_onnx(program) if kind == "onnx" else deploy.to_qonnx(program)
+            model = (deploy.to_onnx if kind == "onnx" else deploy.to_qonnx)(read_program(run, raw))
         except ImportError:
             raise UserError(f"the format {kind} needs the package onnx: pip install onnx") from None
-        deploy.write_atomically(target, raw)
+        write_bytes(target, model)
     click.echo(f"wrote {target}")
+
+
+def refuse_options(sentence: str, *names: str) -> None:
+    """A UserError for the first of these options that the command line holds; `sentence` has a {} for its name."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UserError(sentence.format(name))
 
 
 def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = "int8") -> bytes:
     """The bytes of a .bbnn file, or of the network of a run folder packed into one."""
     if run.is_file():
+        chosen = f"--{{}} is chosen when a run is packed, and {run} is packed already: give the run folder"
+        refuse_options(chosen, "samples", "seed", "activations")
         return run.read_bytes()
     net, _, description = load_run(run)
     shape = tuple(description["input_shape"])

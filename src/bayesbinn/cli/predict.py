@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from ..data.dataset import read_inputs
+from ..data import read_inputs
 from ..posterior import has_posterior
 from ..prediction import predict as predict_network
 from ..training import load_run
+from .notes import show_notes
 
-COLUMNS = ("file", "index", "label", "probability", "entropy", "mutual_information")
+COLUMNS = ("file", "index", "label", "class", "probability", "entropy", "mutual_information")
 
 
 @click.command()
@@ -26,21 +27,26 @@ COLUMNS = ("file", "index", "label", "probability", "entropy", "mutual_informati
 @click.option(
     "--json", "as_json", is_flag=True, help="A JSON object per input, with all probabilities, instead of CSV."
 )
-def predict(run: Path, files: tuple[Path, ...], samples: int, seed: int, device: str, as_json: bool) -> None:
-    """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, .png, .jpg)."""
+@click.option("-q", "--quiet", is_flag=True, help="No notes.")
+def predict(
+    run: Path, files: tuple[Path, ...], samples: int, seed: int, device: str, as_json: bool, quiet: bool
+) -> None:
+    """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, .csv, or an image)."""
     net, _, description = load_run(run, device)
     if not has_posterior(net):
         samples = 0  # one network is all there is: its own probabilities
-    inputs = [(file, read_inputs(file, description["input_shape"])) for file in files]  # all, before any output
+    classes, *known = (description[key] for key in ("classes", "input_shape", "offset", "features"))
+    inputs = [(file, *read_inputs(file, *known)) for file in files]  # all, before any output
+    show_notes((note for _, _, notes in inputs for note in notes), quiet)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:
         writer.writerow(COLUMNS)
-    for file, x in inputs:
+    for file, x, _ in inputs:
         p = predict_network(net, x, samples, seed=seed)
         for i, label in enumerate(p.labels.tolist()):
             numbers = (float(p.probs[i, label]), float(p.entropy[i]), float(p.mutual_information[i]))
             if as_json:
-                row = dict(zip(COLUMNS, (str(file), i, label, *numbers), strict=True))
+                row = dict(zip(COLUMNS, (str(file), i, label, classes[label], *numbers), strict=True))
                 click.echo(json.dumps(row | {"probs": p.probs[i].tolist()}))
             else:
-                writer.writerow([file, i, label, *(f"{n:.4f}" for n in numbers)])
+                writer.writerow([file, i, label, classes[label], *(f"{n:.4f}" for n in numbers)])

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ..environment import keep_freed_memory
 from ..training.distributed import LostError, PeerError
 from ..training.loop import StoppedError
+from .notes import show_notes
 
 
 class StopSignals:
@@ -65,6 +66,10 @@ class Session:
         """Print a line, above the bar if there is one."""
         if not self.quiet:
             self.bar.console.print(line, highlight=False) if self.bar.console.is_terminal else click.echo(line)
+
+    def note(self, sentence: str) -> None:
+        """Say what was left out or changed of the data."""
+        show_notes([sentence], self.quiet)
 
     def asked(self) -> bool:
         """Whether to stop."""

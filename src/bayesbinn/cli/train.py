@@ -42,7 +42,8 @@ def train(
     """Train a network on DATA into a run folder; under torchrun, with all its processes.
 
     DATA is digits (embedded, the default), mnist, fashion-mnist, cifar10, cifar100 (NAME.npz under $BAYESBINN_DATA),
-    npz:FILE (arrays x_train, y_train, x_test, y_test), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
+    npz:FILE (arrays x_train, y_train, x_test, y_test), csv:FILE (a header, a column label, numbers in the
+    others, perhaps a column split), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
     """
     rank, size = ranks()
     settings = given(recipe, {"data": data, **options})
@@ -53,7 +54,7 @@ def train(
         return
     output = needed(output)
     with session("train", output, quiet, rank, size) as s:
-        callbacks = Callbacks(s.step, lambda line, epochs: s.say(epoch_line(line, epochs)), stop=s.asked)
+        callbacks = Callbacks(s.step, lambda line, epochs: s.say(epoch_line(line, epochs)), stop=s.asked, note=s.note)
         result = run_training(settings, output, resume=resume, callbacks=callbacks, sharding=sharding, timeout=timeout)
     if rank == 0 and not quiet:
         click.echo("\n".join([*evaluation_lines(result), f"saved in {output}"]))

@@ -61,6 +61,8 @@ class Stream:
         num_outputs: outputs that the network needs.
         make: builds task t.
         heads: `outputs` of every task, if each has its own: no output belongs to two tasks.
+        offset: what was subtracted from each channel or feature of the data, for inputs from elsewhere; () for nothing.
+        notes: what was left out or changed of the data, a sentence each.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Stream:
     num_outputs: int
     make: Callable[[int], Task]
     heads: tuple[tuple[int, ...], ...] | None = None
+    offset: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.num_tasks

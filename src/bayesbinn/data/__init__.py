@@ -1,1 +1,13 @@
 """Data sets: read, checked, and cut into batches."""
+
+from .batches import AUGMENTATIONS as AUGMENTATIONS
+from .batches import Split as Split
+from .batches import batches as batches
+from .batches import channels_last as channels_last
+from .checks import statistics as statistics
+from .inputs import read_inputs as read_inputs
+from .readers import absolute as absolute
+from .sets import Data as Data
+from .sets import load_data as load_data
+from .sets import load_tasks as load_tasks
+from .sets import to_device as to_device

@@ -2,10 +2,12 @@
 
 from ..runtime import FormatError as FormatError
 from ..runtime.program import Program as Program
-from .bench import bench as bench
+from .benchmark import bench as bench
+from .bits import pack_signs as pack_signs
+from .bits import unpack_signs as unpack_signs
 from .builder import UnsupportedError as UnsupportedError
-from .describe import Description as Description
-from .describe import describe as describe
+from .description import Description as Description
+from .description import describe as describe
 from .export_c import save_c as save_c
 from .export_c import to_c as to_c
 from .export_onnx import to_onnx as to_onnx
@@ -13,7 +15,3 @@ from .export_onnx import to_qonnx as to_qonnx
 from .file import load_program as load_program
 from .file import pack as pack
 from .file import save as save
-from .file import write_atomically as write_atomically
-from .pack import pack_signs as pack_signs
-from .pack import reference as reference
-from .pack import unpack_signs as unpack_signs

@@ -1,18 +1,27 @@
 """The plan while it is being built: its steps, and how each is joined to those before it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
-# operations with a scale and shift per channel, into which batch norm and the like are folded
-FOLDING = ("binary_linear", "binary_conv", "real_linear", "real_conv", "affine")
+from ..runtime.program import FIELDS
 
 
 class UnsupportedError(ValueError):
     """The network uses something that a `.bbnn` file cannot hold; the message lists every such place."""
+
+
+class Point(NamedTuple):
+    """Where the network shows a value: what a module reads or gives, in its k-th call (from 0)."""
+
+    module: str
+    call: int
+    side: Literal["reads", "gives"]
 
 
 @dataclass
@@ -25,6 +34,8 @@ class Step:
         layer: name of the binary layer whose signs it uses.
         weight: real weights (O, I/groups, kH, kW), float32.
         scale, shift: (O,) float64, per output channel; rounded to float32 when written.
+        size: (O,) float64, the absolute values that `shift` is the sum of: what its rounding error is relative to.
+        parts: names of the modules and functions that it computes.
     """
 
     entry: dict[str, Any]
@@ -33,6 +44,8 @@ class Step:
     weight: Tensor | None = None
     scale: Tensor | None = None
     shift: Tensor | None = None
+    size: Tensor | None = None
+    parts: list[str] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -44,7 +57,10 @@ class Builder:
 
     Attributes:
         handlers: by module type, function, or name of a method.
-        values: (index of its value, its shape without batch) of every node that has one.
+        values: (index of its value, its shape without batch) of every node that has one.  Nodes with the same index
+            are the same tensor, or one that nothing reads any more.
+        memory: per value, the first value that shares its memory.
+        points: per value, where the network shows it.
     """
 
     def __init__(
@@ -57,6 +73,9 @@ class Builder:
         self.net, self.modules, self.input_shape, self.handlers = net, modules, input_shape, handlers
         self.steps: list[Step] = []
         self.values: dict[fx.Node, tuple[int, tuple[int, ...]]] = {}
+        self.memory: list[int] = [0]
+        self.points: list[list[Point]] = [[]]
+        self.calls: dict[str, int] = {}
         self.constants: dict[fx.Node, Any] = {}
         self.problems: list[str] = []
         self.output: int | None = None
@@ -73,17 +92,17 @@ class Builder:
                     self.constants[node] = attrgetter(str(node.target))(self.net)
                 case "call_module":
                     module = self.modules[str(node.target)]
-                    handler = self.handlers.get(type(module))
+                    handler = self.handlers.get(plain_type(module))
                     if handler is None:
                         raise UnsupportedError(f"module {node.target!r} ({type(module).__name__})")
                     if known:  # else it follows something unsupported, which has been listed
-                        handler(self, node, module)
+                        self._call(node, module, handler)
                 case "call_function" | "call_method":
                     handler = self.handlers.get(node.target)
                     if handler is None:
                         raise UnsupportedError(f"{getattr(node.target, '__name__', node.target)}(), node {node.name!r}")
                     if known:
-                        handler(self, node, None)
+                        self._handle(node, None, handler)
                 case "output" if known:
                     (result,) = node.args
                     if not isinstance(result, fx.Node) or result not in self.values:
@@ -91,6 +110,30 @@ class Builder:
                     self.output = self.values[result][0]
         except UnsupportedError as error:
             self.problems.append(str(error))
+
+    def _call(self, node: fx.Node, module: nn.Module, handler: "Handler") -> None:
+        name = str(node.target)
+        call = self.calls[name] = self.calls.get(name, -1) + 1
+        self.points[self.source(node)[0]].append(Point(name, call, "reads"))
+        self._handle(node, module, handler)
+        self.points[self.values[node][0]].append(Point(name, call, "gives"))
+
+    def _handle(self, node: fx.Node, module: nn.Module | None, handler: "Handler") -> None:
+        """The handler; where the operation writes into its first argument, other names of that tensor follow."""
+        handler(self, node, module)
+        if not _in_place(node, module):
+            return
+        before, after = self.source(node)[0], self.values[node]
+        if after[0] == before:  # joined to a step that nothing else reads, or dropout, which does nothing
+            return
+        root, later = self.memory[before], set(_following(node))
+        for other, (index, _) in self.values.items():
+            if index != before and self.memory[index] == root and other is not node and later & other.users.keys():
+                raise UnsupportedError(f"{node.name!r} changes {other.name!r} in place, through a view of it")
+        for other, (index, _) in self.values.items():
+            if index == before:
+                self.values[other] = after
+        self.memory[after[0]] = root
 
     # what handlers use
 
@@ -105,20 +148,34 @@ class Builder:
         self.values[node] = self.source(node)
 
     def append(self, node: fx.Node, step: Step, shape: tuple[int, ...]) -> None:
+        step.parts.append(_label(node))
         self.steps.append(step)
+        self.points.append([])
         self.values[node] = (len(self.steps), shape)
+        self.memory.append(self.memory[step.inputs[0]] if step.kind == "flatten" else len(self.steps))
 
-    def last(self, index: int, *kinds: str) -> Step | None:
-        """The step that made a value, if it is of these kinds and the node in hand alone reads it."""
+    def fold(self, node: fx.Node, index: int, field: str) -> Step | None:
+        """The step that made a value, if the node in hand can join it: alone reads it, with no clamp in between.
+
+        Args:
+            node: what is to join.
+            index: of the value that it reads.
+            field: that the step's operation must have, "scale" or "clamp".
+        """
         same = [n for n, (i, _) in self.values.items() if i == index]  # the step's node, and identities after it
-        if index == 0 or sum(len(n.users) for n in same) != len(same) or self.steps[index - 1].kind not in kinds:
+        if index == 0 or sum(len(n.users) for n in same) != len(same):
             return None
-        return self.steps[index - 1]
+        step = self.steps[index - 1]
+        if field not in FIELDS[step.kind] or "clamp" in step.entry:
+            return None
+        step.parts.append(_label(node))
+        self.points[index].clear()  # the network showed what has just been replaced
+        return step
 
     def clamp(self, node: fx.Node, low: float | None, high: float | None) -> None:
         index, shape = self.source(node)
-        step = self.last(index, *FOLDING, "add", "avg_pool")
-        if step is not None and "clamp" not in step.entry:
+        step = self.fold(node, index, "clamp")
+        if step is not None:
             step.entry["clamp"] = [low, high]
             self.values[node] = (index, shape)
         else:
@@ -131,14 +188,17 @@ class Builder:
         if {scale.numel(), shift.numel()} - {1, channels}:
             raise UnsupportedError(f"{node.name!r}: {scale.numel()} scales for {channels} channels")
         scale, shift = (t.detach().cpu().double().reshape(-1).expand(channels) for t in (scale, shift))
-        step = self.last(index, *FOLDING)
-        if step is not None and "clamp" not in step.entry:
+        step = self.fold(node, index, "scale")
+        if step is not None:
             assert step.scale is not None
             assert step.shift is not None
+            assert step.size is not None
             step.scale, step.shift = step.scale * scale, step.shift * scale + shift
+            step.size = step.size * scale.abs() + shift.abs()
             self.values[node] = (index, shape)
         else:
-            self.append(node, Step({"op": "affine", "name": name}, [index], scale=scale, shift=shift), shape)
+            entry = {"op": "affine", "name": name}
+            self.append(node, Step(entry, [index], scale=scale, shift=shift, size=shift.abs()), shape)
 
     def finish(self) -> list[Step]:
         """The steps, ending with the one that makes the output."""
@@ -148,3 +208,31 @@ class Builder:
 
 
 Handler = Callable[[Builder, fx.Node, Any], Any]
+
+
+def plain_type(module: nn.Module) -> type[nn.Module]:
+    """The module's type, without what parametrisations (spectral norm, ...) made of it: they only compute weights."""
+    return type(module).__mro__[1] if parametrize.is_parametrized(module) else type(module)
+
+
+def _label(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def _following(node: fx.Node) -> Iterator[fx.Node]:
+    while (node := node.next).op != "root":
+        yield node
+
+
+def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether the node writes into its first argument: relu_, +=, or the setting `inplace`."""
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    if name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv"):
+        return True
+    try:
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a method, or a function of torch in C, whose in-place twin ends in _
+        return False
+    return bool(bound.arguments.get("inplace", False))

@@ -7,18 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_bytes
 from ..runtime.program import Op, Program
-from .file import write_atomically
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
-CALLS = {
-    "max_pool": "max_pool",
-    "avg_pool": "avg_pool",
-    "add": "add",
-    "affine": "affine",
-    "clamp": "clamp",
-    "sign": "sign",
-}
 
 
 def to_c(program: Program, name: str = "net") -> dict[str, str]:
@@ -70,7 +62,7 @@ def save_c(program: Program, folder: str | Path, name: str = "net") -> list[Path
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for file, text in to_c(program, name).items():
-        write_atomically(folder / file, text.encode())
+        write_bytes(folder / file, text.encode())
         paths.append(folder / file)
     return paths
 
@@ -111,8 +103,7 @@ def _call(index: int, op: Op, sources: list[str], to: str, constants: list[str])
     sizes = [*op.source, *op.shape, *pairs, op.groups]
     fields = ", ".join([*map(str, sizes), str(levels), _number(step), str(zero), _number(op.low), _number(op.high)])
     constants.append(f"static const layer layer{index} = {{{fields}, {', '.join(arrays.values())}}};\n")
-    kind = CALLS.get(op.kind, op.kind)
-    return f"{kind}(&layer{index}, {', '.join(sources)}, {to});"
+    return f"{op.kind}(&layer{index}, {', '.join(sources)}, {to});"
 
 
 def _array(name: str, values: NDArray[np.generic]) -> str:

@@ -24,7 +24,7 @@ def _layer(build: Builder, node: fx.Node, module: Any) -> None:
     binary = isinstance(module, BinaryLayer)
     linear = isinstance(module, (nn.Linear, BinaryLinear))
     entry: dict[str, Any] = {"op": ("binary" if binary else "real") + ("_linear" if linear else "_conv"), "name": name}
-    weight = module.natural if binary else module.weight
+    weight = module.weight
     if linear:
         if len(shape) != 1 or shape[0] != module.in_features:
             raise UnsupportedError(
@@ -45,10 +45,9 @@ def _layer(build: Builder, node: fx.Node, module: Any) -> None:
         }
         entry |= {"channels": int(module.out_channels), **window, "groups": int(module.groups)}
         output = (int(module.out_channels), *_window_size(shape, **window))
-    outputs = weight.shape[0]
-    step = Step(entry, [index], scale=torch.ones(outputs).double(), shift=torch.zeros(outputs).double())
-    if module.bias is not None:
-        step.shift = module.bias.detach().cpu().double()
+    shift = weight.new_zeros(weight.shape[0]) if module.bias is None else module.bias
+    shift = shift.detach().cpu().double()
+    step = Step(entry, [index], scale=torch.ones_like(shift), shift=shift, size=shift.abs())
     if binary:
         step.layer = name
     else:
@@ -252,7 +251,7 @@ FUNCTIONS: dict[Any, Handler] = {
     **dict.fromkeys((F.relu, torch.relu, torch.relu_, "relu", "relu_"), _clamp(0.0, None)),
     F.relu6: _clamp(0.0, 6.0),
     F.hardtanh: _hardtanh,
-    **dict.fromkeys((torch.clamp, "clamp"), _clamp_function),
+    **dict.fromkeys((torch.clamp, torch.clamp_, "clamp", "clamp_"), _clamp_function),
     **dict.fromkeys((bernoulli.sign,), _sign),
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, "contiguous"), _identity),
     **dict.fromkeys((F.max_pool1d, F.max_pool2d), _pool("max_pool")),

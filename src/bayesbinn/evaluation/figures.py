@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,12 +30,18 @@ def risk_coverage_points(prediction: Prediction, labels: Tensor) -> dict[str, li
     return {"coverage": ((chosen + 1) / len(risk)).tolist(), "risk": risk[chosen].tolist()}
 
 
-def entropy_histogram(prediction: Prediction) -> dict[str, Any]:
-    """Shares of the inputs in 24 equal bins of entropy from 0 to log C nats, and their mean."""
-    largest = math.log(prediction.probs.shape[-1])
-    entropy = prediction.entropy.cpu().clamp(0, largest)
-    share = torch.histc(entropy, BINS, 0, largest) / len(entropy)
-    return {"largest": largest, "share": share.tolist(), "mean": float(entropy.mean())}
+def entropy_histograms(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
+    """Shares of each prediction's inputs in 24 equal bins, from 0 to the largest entropy that any of them has.
+
+    Returns:
+        {"edges", "largest": log C, the entropy of an even guess, "inputs": {name: {"share", "mean"}}}, in nats.
+    """
+    entropies = {name: p.entropy.cpu().double() for name, p in predictions.items()}
+    largest = math.log(next(iter(predictions.values())).probs.shape[-1])
+    end = max(float(e.max()) for e in entropies.values()) or largest  # all sure: there is no range
+    edges = torch.linspace(0, end, BINS + 1, dtype=torch.float64)
+    inputs = {name: {"share": _shares(e, edges), "mean": float(e.mean())} for name, e in entropies.items()}
+    return {"edges": edges.tolist(), "largest": largest, "inputs": inputs}
 
 
 def examples(prediction: Prediction, labels: Tensor) -> dict[str, list[dict[str, Any]]]:
@@ -55,28 +62,19 @@ def examples(prediction: Prediction, labels: Tensor) -> dict[str, list[dict[str,
 def natural_histograms(net: nn.Module) -> list[dict[str, Any]]:
     """Per binary layer: shares of its weights in 41 equal bins of λ, and how decided they are; [] without a posterior.
 
-    The bins reach to ± the 99 % quantile of |λ| in the layer, or more; what lies beyond counts in the outer ones.
+    The bins reach to ± the 99 % quantile of |λ| in the layer; what lies beyond counts in the outer ones.
     """
     if not has_posterior(net):
         return []
     layers = dict(binary_layers(net))
     histograms = []
     for s in posterior_summary(net).layers:
-        natural = layers[s.name].natural.float().cpu().flatten()
+        natural = layers[s.name].natural.double().cpu().flatten()
         # a part is enough for a range, and torch.quantile refuses large tensors
-        spread = natural[:: max(1, len(natural) // 100_000)].abs().quantile(0.99)
-        limit = max(3.0, float(spread.ceil()))
-        share = torch.histc(natural.clamp(-limit, limit), 41, -limit, limit) / len(natural)
-        histograms.append(
-            {
-                "name": s.name,
-                "num_weights": s.num_weights,
-                "saturated": s.saturated,
-                "undecided": s.undecided,
-                "limit": limit,
-                "share": share.tolist(),
-            }
-        )
+        limit = float(natural[:: max(1, len(natural) // 100_000)].abs().quantile(0.99)) or 1.0
+        edges = torch.linspace(-limit, limit, 42, dtype=torch.float64)
+        counts = {name: getattr(s, name) for name in ("name", "num_weights", "saturated", "undecided")}
+        histograms.append({**counts, "edges": edges.tolist(), "share": _shares(natural.clamp(-limit, limit), edges)})
     return histograms
 
 
@@ -94,3 +92,9 @@ def network_size(net: nn.Module, copies: int = 1) -> dict[str, int]:
         "bytes_as_bits": copies * ((binary + 7) // 8 + 4 * real),
         "bytes_as_float32": copies * 4 * (binary + real),
     }
+
+
+def _shares(values: Tensor, edges: Tensor) -> list[float]:
+    """Shares of `values` between the edges, the last bin with its upper edge."""
+    counts: Tensor = torch.histogram(values, edges).hist
+    return (counts / len(values)).tolist()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..data.dataset import Data, load_data
+from ..data import Data, load_data
 from ..errors import UserError
 from ..prediction import Prediction
 
@@ -28,7 +28,7 @@ def ood_inputs(name: str, data: Data) -> Tensor:
     Raises:
         UserError: for a data set that cannot be loaded, is empty, is `data` itself, or has inputs of another shape.
 
-    >>> from bayesbinn.data.dataset import load_data
+    >>> from bayesbinn.data import load_data
     >>> ood_inputs("noise", load_data("digits")).shape
     torch.Size([360, 1, 8, 8])
     """
@@ -38,7 +38,7 @@ def ood_inputs(name: str, data: Data) -> Tensor:
         return low + (high - low) * torch.rand(like.shape, generator=torch.Generator().manual_seed(0))
     if name == data.name:
         raise UserError(f"{name} is what the run is evaluated on: give --ood another data set")
-    x = load_data(name).test.x
+    x = load_data(name, offset=data.offset).test.x
     if x.shape[1:] != like.shape[1:]:
         found, need = tuple(x.shape[1:]), tuple(like.shape[1:])
         raise UserError(f"{name} has inputs of shape {found}, the network takes {need}: choose another for --ood")

@@ -2,21 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import metrics
-from ..data.dataset import Split
+from ..data import Split
 from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
 from .corruptions import LEVELS, corrupt
-from .figures import entropy_histogram, examples, reliability_bins, risk_coverage_points
+from .figures import entropy_histograms, examples, reliability_bins, risk_coverage_points
 from .ood import compare
 from .voters import Voters, make_voters
 
+CURVE = ("accuracy", "nll", "ece")  # names in `metrics`
+ALL = ("accuracy", "nll", "brier", "ece", "classwise_ece")
 CORRUPTED = 2000  # inputs that are corrupted, 15 times over: enough for a curve
 
 
@@ -41,7 +44,7 @@ def evaluate_voters(
     voters: Voters,
     split: Split,
     *,
-    ood: Mapping[str, Tensor] | None = None,
+    ood: Mapping[str, Tensor] = MappingProxyType({}),
     corruptions: bool = False,
     held_out: Split | None = None,
 ) -> dict[str, Any]:
@@ -76,7 +79,9 @@ def evaluate_voters(
             mean = _checked(prediction, "mean")
             curve.append(_curve_point(mean, labels, count))
     best = mean or mode
-    result: dict[str, Any] = {
+    outside = {name: (_checked(voters.mode(x), "mode"), _checked(voters.best(x), "mean")) for name, x in ood.items()}
+    drawn = {"mode": mode} | ({"mean": mean} if mean else {})
+    return {
         "num_examples": len(split),
         "num_samples": voters.num_samples,
         "voters": voters.label,
@@ -86,53 +91,43 @@ def evaluate_voters(
         "curve": curve,
         "posterior": _posterior(voters),
         "scaled": _scaled(voters, best, labels, held_out) if held_out is not None else {},
-        "ood": {},
+        "ood": {
+            name: {
+                "num_examples": len(of_best.probs),
+                "mode": compare(mode, of_mode),
+                "mean": compare(mean, of_best) if mean else None,
+            }
+            for name, (of_mode, of_best) in outside.items()
+        },
         "corruptions": _corruptions(voters, split) if corruptions else {},
         "figures": {
-            "reliability": {n: reliability_bins(p, labels) for n, p in (("mode", mode), ("mean", mean)) if p},
-            "risk_coverage": {n: risk_coverage_points(p, labels) for n, p in (("mode", mode), ("mean", mean)) if p},
-            "entropy": {"in": entropy_histogram(best)},
+            "reliability": {name: reliability_bins(p, labels) for name, p in drawn.items()},
+            "risk_coverage": {name: risk_coverage_points(p, labels) for name, p in drawn.items()},
+            "entropy": entropy_histograms({"in": best} | {name: of_best for name, (_, of_best) in outside.items()}),
             "examples": examples(best, labels),
         },
     }
-    for name, x in (ood or {}).items():
-        outside_mode = _checked(voters.mode(x), "mode")
-        outside = _checked(voters.best(x), "mean")
-        result["ood"][name] = {
-            "num_examples": len(x),
-            "mode": compare(mode, outside_mode),
-            "mean": compare(mean, outside) if mean else None,
-        }
-        result["figures"]["entropy"][name] = entropy_histogram(outside)
-    return result
 
 
 def summary(prediction: Prediction, labels: Tensor) -> dict[str, float]:
     """The metrics of one prediction; AURC orders by entropy."""
-    probs = prediction.probs.cpu()
     errors = (prediction.labels.cpu() != labels).double()
-    return {
-        "accuracy": metrics.accuracy(probs, labels),
-        "nll": metrics.nll(probs, labels),
-        "brier": metrics.brier(probs, labels),
-        "ece": metrics.ece(probs, labels),
-        "classwise_ece": metrics.classwise_ece(probs, labels),
-        "aurc": metrics.aurc(errors, prediction.entropy),
-    }
+    return {**_numbers(prediction.probs, labels, *ALL), "aurc": metrics.aurc(errors, prediction.entropy)}
+
+
+def _numbers(probs: Tensor, labels: Tensor, *names: str) -> dict[str, float]:
+    probs = probs.cpu()
+    return {name: getattr(metrics, name)(probs, labels) for name in names}
 
 
 def _curve_point(prediction: Prediction, labels: Tensor, count: int) -> dict[str, float]:
-    probs = prediction.probs.cpu()
-    point = {name: getattr(metrics, name)(probs, labels) for name in ("accuracy", "nll", "ece")}
-    return {"samples": count, **point}
+    return {"samples": count, **_numbers(prediction.probs, labels, *CURVE)}
 
 
 def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Split) -> dict[str, float]:
     fitted = _checked(voters.best(held_out.x), "held-out")
     temperature = metrics.fit_temperature(fitted.probs.cpu(), held_out.y.cpu())
-    probs = metrics.scale_probs(best.probs.cpu(), temperature)
-    names = ("accuracy", "nll", "brier", "ece", "classwise_ece")
-    scaled = {name: getattr(metrics, name)(probs, labels) for name in names}
+    scaled = _numbers(metrics.scale_probs(best.probs, temperature), labels, *ALL)
     return {"temperature": temperature, "num_held_out": len(held_out), **scaled}
 
 
@@ -158,8 +153,7 @@ def _part(prediction: Prediction, part: slice) -> Prediction:
 
 
 def _corrupted_point(prediction: Prediction, labels: Tensor, strength: int, level: float) -> dict[str, float]:
-    point = _curve_point(prediction, labels, prediction.num_samples)
-    del point["samples"]
+    point = _numbers(prediction.probs, labels, *CURVE)
     uncertainty = {name: float(getattr(prediction, name).mean()) for name in ("entropy", "mutual_information")}
     return {"strength": strength, "level": level, "num_examples": len(labels), **point, **uncertainty}
 

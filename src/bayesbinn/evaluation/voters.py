@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ..data.dataset import channels_last
+from ..data import channels_last
 from ..errors import UserError
 from ..posterior import has_posterior
 from ..prediction import Prediction, average, dropout_outputs, ensemble_outputs, posterior_outputs, predict

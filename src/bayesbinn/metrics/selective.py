@@ -18,7 +18,7 @@ def risk_coverage(errors: Tensor, scores: Tensor) -> Tensor:
         (B,) float64; the coverage of entry k − 1 is k/B.
 
     Raises:
-        ValueError: if the two differ in shape, or are empty.
+        ValueError: if the two differ in shape, are empty, or hold a number that is not finite.
 
     Source: El-Yaniv & Wiener (2010); Geifman & El-Yaniv (2017).
 
@@ -27,8 +27,10 @@ def risk_coverage(errors: Tensor, scores: Tensor) -> Tensor:
     """
     if errors.shape != scores.shape or errors.ndim != 1 or len(errors) == 0:
         raise ValueError(f"errors and scores must both be (B,), got {tuple(errors.shape)} and {tuple(scores.shape)}")
-    errors = errors.double().cpu()
-    _, group, size = torch.unique(scores.double().cpu(), return_inverse=True, return_counts=True)
+    errors, scores = errors.double().cpu(), scores.double().cpu()
+    if not bool((errors.isfinite() & scores.isfinite()).all()):
+        raise ValueError("errors and scores must be finite: an input without a score can be put in no order")
+    _, group, size = torch.unique(scores, return_inverse=True, return_counts=True)
     mean = torch.zeros(len(size), dtype=torch.float64).index_add_(0, group, errors) / size
     risk: Tensor = mean.repeat_interleave(size).cumsum(0) / torch.arange(1, len(errors) + 1)
     return risk

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def scale_probs(probs: Tensor, temperature: float) -> Tensor:
-    """softmax(log p / T): above 1 softens, below 1 sharpens; the predicted class stays.
+    """softmax(log p / T), (B, C) float64: above 1 softens, below 1 sharpens; the predicted class stays.
 
     For one network this is softmax(logits / T).  For a mean over networks it scales the mean, not each member.
 
@@ -20,12 +20,12 @@ def scale_probs(probs: Tensor, temperature: float) -> Tensor:
 
     Source: Guo et al. (2017).
 
-    >>> scale_probs(torch.tensor([[0.8, 0.2]]), 0.5).round(decimals=3)
-    tensor([[0.9410, 0.0590]])
+    >>> scale_probs(torch.tensor([[0.8, 0.2]]), 0.5).round(decimals=3).tolist()
+    [[0.941, 0.059]]
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
-    return torch.softmax(probs.clamp(min=1e-12).log() / temperature, -1)
+    return torch.softmax(probs.double().clamp(min=1e-12).log() / temperature, -1)
 
 
 def fit_temperature(probs: Tensor, labels: Tensor, low: float = 0.05, high: float = 20.0) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import continual
+from .. import continual, metrics
 from ..continual import Examples, Stream, Task, set_task, task_logits
-from ..data.dataset import load_data
+from ..data import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
@@ -23,7 +23,7 @@ from .loop import Callbacks, Course, Trainer
 from .models import build_model
 from .run import begin, binary_, check_augment, find_device, optimizer_of, started
 from .strategies import STRATEGIES, ContinualConfig
-from .tasks import fingerprint, load_stream, statistics
+from .tasks import absolute, fingerprint, load_stream, statistics
 
 
 def train_continual(
@@ -47,9 +47,12 @@ def train_continual(
         StoppedError: at a signal, with everything saved.
     """
     with one_writer(run):
-        config, resuming = started(ContinualConfig, settings, run, resume, World())
+        config, resuming = started(ContinualConfig, settings, run, resume, World(), absolute)
         find_device(config.device)  # before anything is loaded
-        trainer, matrix = build(config, load_stream(config), run)
+        stream = load_stream(config)
+        for note in stream.notes:
+            (callbacks or Callbacks()).note(note)
+        trainer, matrix = build(replace(config, data=absolute(config.data)), stream, run)
         begin(trainer, resuming)
         trainer.fit(callbacks)
         result = matrix.result(trainer)
@@ -130,16 +133,9 @@ class Matrix:
             total = posterior_summary(net).total
             line |= {"entropy": total.entropy, "saturated": total.saturated, "undecided": total.undecided}
         if self.unknown is not None:
-            from torchmetrics.functional.classification import binary_auroc  # slow to import
-
-            inside = self._test(index).x
-            entropies = []
-            for x in (inside, trainer.task.transform(self.unknown)):
-                probs = self._predict(net, index, x, c.row_samples or c.samples, index).double()
-                entropies.append(torch.special.entr(probs).sum(-1).cpu())
-            scores = torch.cat(entropies)
-            ranks = torch.unique(scores, return_inverse=True)[1].double() / len(scores)
-            line["ood_auroc"] = float(binary_auroc(ranks, (torch.arange(len(scores)) >= len(inside)).long()))
+            pair, samples = (self._test(index).x, trainer.task.transform(self.unknown)), c.row_samples or c.samples
+            probs = (self._predict(net, index, x, samples, index).double() for x in pair)
+            line["ood_auroc"] = metrics.auroc(*(torch.special.entr(p).sum(-1) for p in probs))
         set_task(net, index)
         return line
 
@@ -157,16 +153,16 @@ class Matrix:
             f"{name}_row": [self.accuracy(net, j, self.stream[j].test, samples, last) for j in range(c.tasks)]
             for name, samples in (("mode", 0), ("mean", c.samples))
         }
-        metrics = continual.metrics.summary(
+        found = continual.metrics.summary(
             torch.tensor(rows, dtype=torch.float64), torch.tensor(untrained["accuracy"], dtype=torch.float64)
         )
         average = continual.metrics.average_accuracy
         for name in ("mode", "mean"):
             row = torch.tensor(final[f"{name}_row"], dtype=torch.float64).expand(c.tasks, -1)
             spans = {"average": average(row), "last_5": average(row, last=5), "last_20": average(row, last=20)}
-            metrics |= {f"{name}_{span}": value for span, value in spans.items()}
+            found |= {f"{name}_{span}": value for span, value in spans.items()}
         return {
-            "metrics": metrics,
+            "metrics": found,
             "matrix": rows,
             **final,
             "untrained": untrained["accuracy"],
@@ -195,7 +191,7 @@ class Matrix:
 def _unknown_inputs(config: ContinualConfig, stream: Stream) -> Tensor | None:
     if not config.ood:
         return None
-    x = load_data(config.ood).test.x
+    x = load_data(config.ood, offset=stream.offset).test.x
     if tuple(x.shape[1:]) != stream.input_shape:
         found = tuple(x.shape[1:])
         raise UserError(f"ood {config.ood} has inputs of shape {found}, the stream of shape {stream.input_shape}")

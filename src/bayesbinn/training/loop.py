@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import shards
 from ..continual import Naive, Strategy, Stream, competitors, draw_batch, set_task
-from ..data.dataset import AUGMENTATIONS, channels_last
+from ..data import AUGMENTATIONS, channels_last
 from ..errors import UserError
 from ..files import write_text
 from ..nn.batch_norm import own_statistics
@@ -49,6 +49,7 @@ class Callbacks:
         step: called with (steps done, total steps) of the task after every step.
         epoch: called with the log line of every epoch, and the number of epochs.
         task: called with what was measured after every task of a stream, and the number of tasks.
+        note: called with each sentence of what was left out or changed of the data.
         stop: asked after every step but the last; True (of any rank) saves a checkpoint and raises `StoppedError`.
     """
 
@@ -56,6 +57,7 @@ class Callbacks:
     epoch: Callable[[dict[str, Any], int], None] = lambda line, epochs: None
     task: Callable[[dict[str, Any], int], None] = lambda line, tasks: None
     stop: Callable[[], bool] = lambda: False
+    note: Callable[[str], None] = lambda note: None
 
 
 @dataclass(frozen=True)

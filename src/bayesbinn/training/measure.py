@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..continual import Examples, task_logits
-from ..data.dataset import channels_last
+from ..data import channels_last
 from ..nn import binary_layers
 from ..nn.inputs import evaluating
 from ..optim import NetworkOptimizer

@@ -2,9 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,10 @@ from torch import nn
 
 from .. import _native
 from ..continual import Examples, from_tasks
-from ..data.dataset import Data, load_data, to_device
+from ..data import Data, absolute, load_data, to_device
 from ..environment import environment
 from ..errors import UserError
-from ..evaluation.report import write_report
+from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
@@ -110,7 +111,8 @@ def fit(
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
         with one_writer(run):
-            return _train(settings, run, resume, None, World(), loaded, own)
+            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=2))
+            return _train(settings, run, resume, notes, World(), loaded, own)
 
 
 def _train(
@@ -123,11 +125,14 @@ def _train(
     net: nn.Module | None = None,
 ) -> Fitted:
     with world.together():
-        config, resuming = started(Config, settings, run, resume, world)
+        config, resuming = started(Config, settings, run, resume, world, absolute)
         _check_world(config, world)
         device = find_device(config.device)
         data = to_device(data or load_data(config.data, config.validation), device)
+        for note in data.notes if world.main else ():
+            (callbacks or Callbacks()).note(note)
         check_augment(config, data.input_shape)
+        config = replace(config, data=absolute(config.data))
         torch.manual_seed(config.seed)
         if net is None:
             net = build_model(config, data.input_shape, data.num_classes, data.mean, data.std)
@@ -153,8 +158,10 @@ def users() -> Iterator[None]:
         raise UserError(str(error)) from None
 
 
-def started(kind: type[C], settings: dict[str, Any], run: Path, resume: bool, world: World) -> tuple[C, bool]:
-    """(configuration, whether a run of it goes on) for settings and a folder.
+def started(
+    kind: type[C], settings: dict[str, Any], run: Path, resume: bool, world: World, absolute: Callable[[str], str]
+) -> tuple[C, bool]:
+    """(configuration, whether a run of it goes on) for settings and a folder; `absolute` makes the name of data so.
 
     Raises:
         UserError: for settings that cannot be, or are not those of the run; for a folder that is in use.
@@ -164,6 +171,7 @@ def started(kind: type[C], settings: dict[str, Any], run: Path, resume: bool, wo
         config = make(kind, read_toml(run / "config.toml"))
         stored = settings_of(config)
         for key, value in settings.items():
+            value = absolute(value) if key == "data" and isinstance(value, str) else value
             if key in stored and stored[key] != value:
                 raise UserError(f"{run} was started with {key} = {stored[key]!r}, not {value!r}: resume it unchanged")
         make(kind, stored, settings)  # names that do not exist
@@ -214,6 +222,10 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "num_train": len(data.train),
         "input_shape": list(data.input_shape),
         "num_classes": data.num_classes,
+        "classes": list(data.classes),
+        "offset": list(data.offset),
+        "features": list(data.features),
+        "data": data.fingerprint,
         "config": settings_of(config),
     }
     return Trainer(net, optimizer_of(net, config, len(train)), course, config, run, description, world)
@@ -229,7 +241,7 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
-    write_report(run / "report.html", [run], net, settings_of(config), data.test.x, result)
+    write_report(run / "report.html", run_page([run], net, settings_of(config), data.test.x, result))
     del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
     made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})

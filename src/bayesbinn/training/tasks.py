@@ -1,20 +1,17 @@
 """Streams by name: permutations, rotations and splits of the data sets that `train` knows, and folders of tasks."""
 
-import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from .. import data as sets
 from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rotated, split
-from ..data.dataset import load_data, make_data
-from ..data.readers import read_npz
 from ..errors import UserError, unknown
 from .strategies import ContinualConfig
 
+FOLDER = "tasks:"
 KINDS = ("permuted", "rotated", "split")
 
 
@@ -23,32 +20,36 @@ def load_stream(config: ContinualConfig) -> Stream:
 
     A folder holds a file per task, taken in the order of their names: NAME.npz with x_train, y_train, x_test and
     y_test, or NAME.csv with a column `label`, numbers in all others, and, if you wish, a column `split` (train or
-    test; without it every fifth row is for the test).
+    test; without it a fifth of each class is for the test).  Its labels may be words; all tasks share their classes.
 
     Raises:
         UserError: for an unknown stream or data set, tasks that do not fit together, or more tasks than there are.
     """
     kind, _, name = config.data.partition("-")
     try:
-        if config.data.startswith("tasks:"):
-            stream = _from_folder(Path(config.data.removeprefix("tasks:")), config.tasks)
+        if config.data.startswith(FOLDER):
+            stream = _from_folder(Path(config.data.removeprefix(FOLDER)).expanduser(), config.tasks)
         elif kind in KINDS and name:
-            data = load_data(name)
-            train, test = Examples(data.train.x, data.train.y), Examples(data.test.x, data.test.y)
-            if kind == "split":
-                seed = config.stream_seed or None
-                return split(train, test, config.tasks, heads=config.head == "multi", seed=seed)
-            if kind == "permuted":
-                stream = permuted(train, test, config.tasks, config.stream_seed)
-            else:
-                stream = rotated(train, test, config.tasks, config.stream_seed, config.max_angle)
+            stream = _from_data(kind, sets.load_data(name), config)
         else:
             raise unknown("stream", config.data, [*(f"{k}-DATA" for k in KINDS), "tasks:FOLDER"])
     except UserError:
         raise
     except ValueError as error:  # what the library refuses, the user asked for
         raise UserError(f"{config.data}: {error}") from None
-    return multi_head(stream) if config.head == "multi" else stream
+    return multi_head(stream) if config.head == "multi" and stream.heads is None else stream
+
+
+def absolute(name: str) -> str:
+    """The name of a stream with an absolute path, as `data.absolute`.
+
+    >>> absolute("permuted-npz:/data/set.npz"), absolute("tasks:/data/tasks")
+    ('permuted-npz:/data/set.npz', 'tasks:/data/tasks')
+    """
+    if name.startswith(FOLDER):
+        return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser().absolute()}"
+    kind, dash, data = name.partition("-")
+    return f"{kind}{dash}{sets.absolute(data)}"
 
 
 def statistics(stream: Stream) -> tuple[Tensor, Tensor]:
@@ -56,11 +57,7 @@ def statistics(stream: Stream) -> tuple[Tensor, Tensor]:
 
     A standard deviation of 0 becomes 1.
     """
-    x = stream[0].train.x
-    sample = x[:10_000].double()
-    dims = [d for d in range(x.ndim) if d != 1]
-    std = sample.std(dims, correction=0)
-    return sample.mean(dims).float(), torch.where(std > 1e-6, std, torch.ones_like(std)).float()
+    return sets.statistics(stream[0].train.x)
 
 
 def fingerprint(stream: Stream) -> str:
@@ -72,55 +69,26 @@ def fingerprint(stream: Stream) -> str:
     return digest.hexdigest()[:16]
 
 
+def _from_data(kind: str, data: sets.Data, config: ContinualConfig) -> Stream:
+    train, test = (Examples(part.x, part.y) for part in (data.train, data.test))
+    if kind == "split":
+        seed = config.stream_seed or None
+        stream = split(train, test, config.tasks, heads=config.head == "multi", seed=seed)
+    elif kind == "permuted":
+        stream = permuted(train, test, config.tasks, config.stream_seed)
+    else:
+        stream = rotated(train, test, config.tasks, config.stream_seed, config.max_angle)
+    return replace(stream, offset=data.offset, notes=data.notes)
+
+
 def _from_folder(folder: Path, num_tasks: int) -> Stream:
     if not folder.is_dir():
         raise UserError(f"no folder at {folder}: give tasks:FOLDER with a .npz or .csv file per task")
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".npz", ".csv"))
     if num_tasks > len(files):
         raise UserError(f"{folder} holds {len(files)} tasks (.npz or .csv files), not {num_tasks}: lower tasks")
-    tasks = []
-    for file in files[:num_tasks]:
-        arrays = read_npz(str(file)) if file.suffix.lower() == ".npz" else read_csv(file)
-        parts = []
-        for part in ("train", "test"):
-            x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-            # classes may be missing from a task: check each part for itself, against its own labels
-            checked = make_data(str(file), {"x_train": x, "y_train": _two_classes(y), "x_test": x, "y_test": y * 0})
-            parts.append(Examples(checked.train.x, torch.from_numpy(y.astype(np.int64))))
-        tasks.append((parts[0], parts[1]))
-    return from_tasks(tasks, str(folder))
-
-
-def _two_classes(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.maximum(y, 1) if len(y) and y.min() >= 0 else y
-
-
-def read_csv(file: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """x_train, y_train, x_test and y_test of a CSV file with a header, a column `label` and numbers in the others.
-
-    Raises:
-        UserError: naming the file, the line and what is wrong.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {file}: {error}") from None
-    if not rows or "label" not in rows[0]:
-        raise UserError(f"{file} needs a header line with a column named label, and rows below it")
-    features = [name for name in rows[0] if name not in ("label", "split")]
-    x, y, test = [], [], []
-    for i, row in enumerate(rows):
-        try:
-            x.append([float(row[name]) for name in features])
-            y.append(int(row["label"]))
-        except (TypeError, ValueError):
-            raise UserError(f"{file}, line {i + 2}: every column must hold a number and label a whole one") from None
-        part = row.get("split") or ("test" if i % 5 == 4 else "train")
-        if part not in ("train", "test"):
-            raise UserError(f"{file}, line {i + 2}: split must be train or test, got {part!r}")
-        test.append(part == "test")
-    inputs, labels, chosen = np.array(x, dtype=np.float32), np.array(y), np.array(test)
-    if chosen.all() or not chosen.any():
-        raise UserError(f"{file} has no {'train' if chosen.all() else 'test'} rows: both are needed")
-    return {"x_train": inputs[~chosen], "y_train": labels[~chosen], "x_test": inputs[chosen], "y_test": labels[chosen]}
+    names = [f"{file.suffix[1:].lower()}:{file}" for file in files[:num_tasks]]
+    tasks = sets.load_tasks(names)
+    pairs = [(Examples(t.train.x, t.train.y), Examples(t.test.x, t.test.y)) for t in tasks]
+    notes = tuple(note for task in tasks for note in task.notes)
+    return replace(from_tasks(pairs, str(folder)), offset=tasks[0].offset, notes=notes)

@@ -1,6 +1,7 @@
-"""The report of real runs: what it must hold, without a browser and in one."""
+"""The reports of real runs, of a run and of a stream: what they must hold, without a browser and in one."""
 
 import dataclasses
+import html
 import html.parser
 import json
 import re
@@ -9,38 +10,45 @@ import subprocess
 
 import pytest
 
-from bayesbinn.data.dataset import load_data
+from bayesbinn.data import load_data
 from bayesbinn.evaluation.ood import ood_inputs
-from bayesbinn.evaluation.report import write_report
+from bayesbinn.evaluation.report import Page, run_page, stream_page, write_report
+from bayesbinn.evaluation.report.page import render
 from bayesbinn.evaluation.scores import evaluate_voters
 from bayesbinn.evaluation.voters import make_voters
 from bayesbinn.training import load_run, train
+from bayesbinn.training.continual import train_continual
 from tests.runs import TINY, blobs_file
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = ["result", "training", "calibration", "samples", "selective", "outside", "corruptions", "weights"]
+SECTIONS += ["examples", "made"]
+PHONE = 360
 
-# runs before anything on the page, and leaves what it saw in the document
+# inside the page: runs before anything else, and tells the frame around it what it saw
 PROBE = """<script>
 const seen = {errors: [], blocked: []};
 addEventListener("error", e => seen.errors.push(String(e.message || e.target.outerHTML)), true);
 addEventListener("securitypolicyviolation", e => seen.blocked.push(e.blockedURI + " " + e.violatedDirective));
-addEventListener("load", () => setTimeout(() => {
+addEventListener("load", () => {
+  const charts = [...document.querySelectorAll("figure > svg")], box = e => e.getBoundingClientRect();
   seen.requests = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
   seen.images = [...document.images].map(i => i.complete && i.naturalWidth > 0);
-  seen.charts = [...document.querySelectorAll("figure > svg")].map(s => s.getBoundingClientRect().height > 100);
+  seen.heights = charts.map(s => box(s).height);
+  seen.text = charts.flatMap(s => [...s.querySelectorAll("text")].map(
+    t => parseFloat(getComputedStyle(t).fontSize) * s.getScreenCTM().a));
+  seen.cut = charts.flatMap(s => [...s.querySelectorAll("text")].filter(
+    t => box(t).left < box(s).left - 1 || box(t).right > box(s).right + 1).map(t => t.textContent));
   seen.overflow = document.documentElement.scrollWidth - innerWidth;
   seen.background = getComputedStyle(document.body).backgroundColor;
-  const out = document.createElement("script");
-  out.type = "application/json"; out.id = "seen"; out.textContent = JSON.stringify(seen);
-  document.body.append(out);
-}, 0));
+  parent.document.body.textContent = "SEEN" + JSON.stringify(seen) + "END";
+});
 </script>"""
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The report of a small run with everything in it."""
+    """The report of a small run with everything in it: (path, what it shows, as it was after training)."""
     run = tmp_path_factory.mktemp("report") / "a <run>"
     train({**TINY, "data": "digits", "epochs": 2}, run)
     first = (run / "report.html").read_text(encoding="utf-8")
@@ -48,22 +56,32 @@ def report(tmp_path_factory):
     data = load_data("digits")
     outside = {"noise": ood_inputs("noise", data)}
     result = evaluate_voters(make_voters([net], 4), data.test, ood=outside, corruptions=True)
-    write_report(run / "report.html", [run], net, dataclasses.asdict(config), data.test.x, result)
+    write_report(run / "report.html", run_page([run], net, dataclasses.asdict(config), data.test.x, result))
     return run / "report.html", result, first
 
 
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory):
+    """The report of a small stream with everything in it: (path, what it shows)."""
+    run = tmp_path_factory.mktemp("stream")
+    settings = {"data": "permuted-digits", "tasks": 3, "epochs": 1, "width": 16, "samples": 2, "batch_size": 128}
+    result = train_continual({**settings, "ood": "digits"}, run / "run")
+    write_report(run / "report.html", stream_page(result, "a <stream>"))
+    return run / "report.html", result
+
+
 class Outline(html.parser.HTMLParser):
-    """Tags with their attributes, in order; fails on unbalanced ones."""
+    """Tags with their attributes, and table cells by caption, in order; fails on unbalanced tags."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.open = [], []
+        self.tags, self.open, self.tables, self.cells = [], [], {}, None
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "br"):
+        if tag not in ("meta", "link", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -72,34 +90,74 @@ class Outline(html.parser.HTMLParser):
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "caption":
+            self.cells = self.tables.setdefault(data, [])
+        elif self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
 
-def test_it_holds_what_it_promises(report):
+    @property
+    def sections(self):
+        return [attributes["id"] for tag, attributes in self.tags if tag == "section"]
+
+
+def test_the_report_of_a_run_holds_what_it_promises(report):
     path, result, first = report
     text = path.read_text(encoding="utf-8")
     outline = Outline(text)
-    assert [a["id"] for t, a in outline.tags if t == "section"] == [*SECTIONS, "examples", "made"]
-    plain = [name for name in (*SECTIONS, "examples", "made") if name != "corruptions"]
-    assert [a["id"] for t, a in Outline(first).tags if t == "section"] == plain
-    for number in (f"{result['mean']['nll']:.4f}", f"{result['ood']['noise']['mean']['entropy']['auroc']:.4f}"):
-        assert number in text
+    assert outline.sections == SECTIONS
+    assert Outline(first).sections == [name for name in SECTIONS if name != "corruptions"]
+    shown = outline.tables["On 360 test examples"]
+    for key, label in (("nll", "NLL (nats)"), ("ece", "ECE"), ("aurc", "AURC")):
+        start = shown.index(label)
+        assert shown[start + 1 : start + 3] == [f"{result[which][key]:.4f}" for which in ("mode", "mean")]
+    assert f"{result['ood']['noise']['mean']['entropy']['auroc']:.4f}" in text
     assert "Layer 3" in text
     assert "saturated" in text
     assert "<title>a &lt;run&gt;" in text
     assert not list(path.parent.glob(".report*"))  # nothing half-written stays
 
 
-def test_nothing_is_fetched_and_everything_is_said_in_words(report):
-    outline = Outline(report[0].read_text(encoding="utf-8"))
+def test_the_first_report_shows_the_numbers_of_evaluation_json(report):
+    path, _, first = report
+    stored = json.loads((path.parent / "evaluation.json").read_text(encoding="utf-8"))
+    shown = Outline(first).tables["On 360 test examples"]
+    for key, label in (("nll", "NLL (nats)"), ("brier", "Brier"), ("classwise_ece", "classwise ECE")):
+        start = shown.index(label)
+        assert shown[start + 1 : start + 3] == [f"{stored[which][key]:.4f}" for which in ("mode", "mean")]
+
+
+def test_the_report_of_a_stream_holds_its_matrix_and_its_averages(stream):
+    path, result = stream
+    text = path.read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert outline.sections == ["result", "tasks", "end", "made"]
+    matrix = outline.tables["Every task after every task: accuracy on task"]
+    assert matrix[4:] == [c for i, row in enumerate(result["matrix"], 1) for c in (str(i), *(f"{v:.3f}" for v in row))]
+    shown = outline.tables["Accuracy and its history"]
+    for label, key in (("mean, all tasks", "mean_average"), ("forgetting", "forgetting")):
+        assert shown[shown.index(label) + 1] == f"{100 * result['metrics'][key]:.2f} %"
+    assert f"{result['tasks'][-1]['ood_auroc']:.3f} after the last." in text
+    assert "<title>a &lt;stream&gt;" in text
+
+
+@pytest.mark.parametrize("kind", ["report", "stream"])
+def test_nothing_is_fetched_and_everything_is_said_in_words(kind, request):
+    text = request.getfixturevalue(kind)[0].read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert "http" not in re.sub('http-equiv="', "", text)
     for tag, attributes in outline.tags:
-        assert tag not in ("script", "iframe", "object", "video", "style") or tag == "style"
-        for name in ("src", "href"):
+        assert tag not in ("script", "iframe", "object", "video")
+        for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "data:").startswith(("data:", "#"))
         if tag == "img":
             assert re.match(r"Test image \d+, labelled \d, predicted \d at \d+ %", attributes["alt"])
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
     charts = [a for t, a in outline.tags if t == "svg" and a.get("role") == "img"]
-    assert len(charts) >= 14
+    assert len(charts) == {"report": 16, "stream": 5}[kind]
     assert all(re.search(r"\. .*\d", a["aria-label"]) for a in charts)  # a title and figures
-    assert sum(t == "img" for t, _ in outline.tags) == 12
+    assert sum(t == "img" for t, _ in outline.tags) == {"report": 12, "stream": 0}[kind]
 
 
 @pytest.mark.parametrize(("method", "shape"), [("ste", (8, 8)), ("float", (8,))])
@@ -107,37 +165,63 @@ def test_a_run_without_a_posterior_and_inputs_that_are_no_images(tmp_path, metho
     data = blobs_file(tmp_path / "data.npz", shape=shape)
     train({**TINY, "data": data, "epochs": 1, "method": method}, tmp_path / "run")
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    sections = [a["id"] for t, a in Outline(text).tags if t == "section"]
-    assert "weights" not in sections
-    assert "samples" not in sections
+    outline = Outline(text)
+    assert "weights" not in outline.sections
+    assert "samples" not in outline.sections
     assert "No posterior samples" in text
     assert ("<img" in text) == (len(shape) == 2)
 
 
+def test_a_damaged_log_is_said_in_one_line_and_the_rest_is_shown(report, tmp_path):
+    path, result, _ = report
+    shutil.copytree(path.parent, tmp_path / "run")
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-30])  # the last of two lines is cut
+    net, config, _ = load_run(tmp_path / "run")
+    page = run_page([tmp_path / "run"], net, dataclasses.asdict(config), load_data("digits").test.x, result)
+    assert page.notes == [f"{log} is damaged: 1 of 2 lines cannot be read, the first is line 2; they are left out"]
+    text = render(page)
+    assert page.notes[0] in text
+    assert "After epoch 1: " in text
+
+
+def test_what_a_page_shows_is_text():
+    text = render(Page("<script>", "{{ 1 }}", [("<b>", "1", "&")], [], ["<i>"]))
+    assert "<script>" not in text
+    assert "<i>" not in text
+    assert "{{ 1 }}" in text
+    Outline(text)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install it to check the report in a browser")
-@pytest.mark.parametrize(("width", "dark"), [(500, True), (1280, False)])
-def test_in_a_browser(report, tmp_path, width, dark):
-    page = tmp_path / "probed.html"
-    text = report[0].read_text(encoding="utf-8")
-    page.write_text(text.replace('<meta charset="utf-8">', '<meta charset="utf-8">' + PROBE, 1), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("kind", "width", "dark"), [("report", PHONE, True), ("stream", PHONE, False), ("report", 1280, False)]
+)
+def test_in_a_browser(kind, width, dark, request, tmp_path):
+    text = request.getfixturevalue(kind)[0].read_text(encoding="utf-8")
+    inner = html.escape(text.replace('<meta charset="utf-8">', '<meta charset="utf-8">' + PROBE, 1))
+    frame = tmp_path / "frame.html"  # a window may not be as narrow as a phone
+    frame.write_text(f'<body><iframe srcdoc="{inner}" width="{width}" height="900" style="border:0"></iframe>', "utf-8")
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-    options += [f"--user-data-dir={tmp_path}/profile", f"--window-size={width},900", "--enable-logging=stderr"]
+    options += [f"--user-data-dir={tmp_path}/profile", "--window-size=1400,900", "--enable-logging=stderr"]
     options += ["--blink-settings=preferredColorScheme=" + ("0" if dark else "1")]
     run = subprocess.run(
-        [CHROMIUM, *options, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
+        [CHROMIUM, *options, "--virtual-time-budget=5000", "--dump-dom", frame.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    found = re.search(r'<script type="application/json" id="seen">(.*?)</script>', run.stdout, re.S)
+    found = re.search("SEEN(.*)END", html.unescape(run.stdout))
     assert found is not None, run.stderr[-2000:]
     seen = json.loads(found.group(1))
     assert (seen["errors"], seen["blocked"], seen["requests"]) == ([], [], [])
     assert "CONSOLE" not in run.stderr
-    assert len(seen["images"]) == 12
+    assert len(seen["images"]) == {"report": 12, "stream": 0}[kind]
     assert all(seen["images"])
-    assert len(seen["charts"]) >= 14
-    assert all(seen["charts"])
+    assert len(seen["heights"]) == {"report": 16, "stream": 5}[kind]
+    assert min(seen["heights"]) > 150
+    assert min(seen["text"]) >= 11  # px, readable on a phone
+    assert seen["cut"] == []
     assert seen["overflow"] <= 0  # nothing sticks out to the side
     assert seen["background"] == ("rgb(21, 22, 26)" if dark else "rgb(246, 246, 243)")

@@ -1,126 +1,176 @@
-"""Line and area charts as inline SVG: coloured by the page's style sheet, so that they follow light and dark."""
+"""Charts by matplotlib as inline SVG: coloured by the page's style sheet, so that they follow light and dark."""
 
-import math
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any, Literal
 
-WIDTH, HEIGHT = 420, 264
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 30, 42
+from .page import Figure, Table
+
+# units of the SVG; on a screen of 360 px a chart is 304 px wide, so that its text has 12 px there
+WIDTH, HEIGHT, TEXT = 300, 205, 12
+DASHES: Sequence[Sequence[int]] = ((), (6, 3), (2, 3), (8, 3, 2, 3), (4, 2))  # of the series, who may not see colours
+# what matplotlib is told, and what the page makes of it
+COLOURS = {f"#00000{i}": f"var(--c{i})" for i in range(1, 6)}
+INK, SOFT, GRID = "#00000a", "#00000b", "#00000c"
+COLOURS |= {INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--grid)"}
+BACKGROUND = ("faint", "guide")
+METADATA = ("Creator", "Date", "Format", "Type")
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text, in the reader's font
+    "font.sans-serif": ["DejaVu Sans"],  # what matplotlib measures with; the page sets its own
+    "font.size": TEXT,
+    "axes.edgecolor": SOFT,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": TEXT,
+    "axes.titley": 1.02,
+    "axes.formatter.limits": (-9, 9),  # numbers as they are, without a factor above the axis
+    "axes.formatter.useoffset": False,
+    "grid.color": GRID,
+    "lines.scale_dashes": False,
+    "text.color": SOFT,
+    "text.parse_math": False,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "ytick.major.size": 0,
+}
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line through the points (x, y); `kind` is "line", "area" (filled to 0), "points" or "guide"."""
+    """A named line through the points (x, y).
+
+    `kind`: "line"; "points" marks each; "bins" is a histogram with the edges x, one more than y; "faint" and "guide"
+    stay in the background, without a key and without numbers.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    kind: str = "line"
+    kind: Literal["line", "points", "bins", "faint", "guide"] = "line"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale: `label` with its unit; `low` and `high` None fit the data; `form` writes a tick.
+    """A scale: `label` with its unit; `low` and `high` None fit the data.
 
-    With `positions` the axis has exactly these (value, text) ticks, evenly spaced in the order given.
+    With `names` the axis has these ticks, evenly spaced: the x of a series are their positions 0, 1, ...
     """
 
     label: str
     low: float | None = None
     high: float | None = None
-    form: str = "{:g}"
-    positions: Sequence[tuple[float, str]] = ()
+    names: Sequence[str] = ()
 
 
-def chart(series: Sequence[Series], x: Axis, y: Axis, title: str, words: str) -> str:
-    """An SVG with axes, grid and series, and `title` and `words` for those who do not see it.
+def chart(title: str, words: str, series: Sequence[Series], x: Axis, y: Axis, decimals: int = 4) -> Figure:
+    """A chart, with the numbers in it as a table of so many decimals.
 
-    >>> chart([Series("a", [0, 1], [0, 1])], Axis("x"), Axis("y"), "t", "w")[:4]
-    '<svg'
+    >>> chart("t", "w", [Series("a", [0, 1], [0.5, 1])], Axis("x"), Axis("y")).numbers.rows
+    [['0', '0.5000'], ['1', '1.0000']]
     """
-    x_low, x_high, x_ticks = _scale(x, [v for s in series for v in s.x])
-    y_low, y_high, y_ticks = _scale(y, [v for s in series for v in s.y])
-    inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    shown = [s for s in series if s.kind not in BACKGROUND]
+    keys = [(s.name, f"var(--c{i % 5 + 1})", " ".join(map(str, DASHES[i % 5]))) for i, s in enumerate(shown)]
 
-    def place(px: float, py: float) -> str:
-        fx = (_position(x, px) - x_low) / (x_high - x_low)
-        fy = min(1.0, max(0.0, (py - y_low) / (y_high - y_low)))
-        return f"{LEFT + inner_width * fx:.1f},{TOP + inner_height * (1 - fy):.1f}"
+    def draw(axes: Any) -> None:
+        for s in series:
+            if s.kind in BACKGROUND:
+                axes.plot(s.x, s.y, color=SOFT, lw=0.8, ls=":" if s.kind == "guide" else "-", alpha=0.7)
+        for i, s in enumerate(shown):
+            _draw(axes, s, i % 5)
+        _scale(axes, x, y, [v for s in series for v in s.y])
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}. {words}", quote=True)}">']
-    for value, text in y_ticks:
-        _, py = place(0 if not x.positions else x.positions[0][0], value).split(",")
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py}" y2="{py}"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{float(py) + 4:.1f}" text-anchor="end">{escape(text)}</text>')
-    for value, text in x_ticks:
-        px, _ = place(value, y_low).split(",")
-        parts.append(f'<text x="{px}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{escape(text)}</text>')
-    base = TOP + inner_height
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    middle = LEFT + inner_width / 2
-    parts.append(f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x.label)}</text>')
-    parts.append(f'<text class="label" x="0" y="13">{escape(y.label)}</text>')
-    number = 0
-    for s in series:
-        points = [place(px, py) for px, py in zip(s.x, s.y, strict=True)]
-        if not points:
-            continue
-        if s.kind == "guide":
-            parts.append(f'<polyline class="guide" points="{" ".join(points)}"/>')
-            continue
-        number += 1
-        if s.kind == "area":
-            first, last = points[0].split(",")[0], points[-1].split(",")[0]
-            parts.append(f'<polygon class="fill c{number}" points="{first},{base} {" ".join(points)} {last},{base}"/>')
-        parts.append(f'<polyline class="line c{number}" points="{" ".join(points)}"/>')
-        if s.kind == "points" or len(points) <= 12:
-            parts += ['<circle class="dot c{}" cx="{}" cy="{}" r="3"/>'.format(number, *p.split(",")) for p in points]
-    return "".join([*parts, "</svg>"])
+    numbers = _numbers(f"{title}: {y.label}", shown, x, decimals)
+    return Figure(title, words, _svg(title, words, draw), keys if len(keys) > 1 else [], numbers)
 
 
-def steps(share: Sequence[float], low: float, high: float) -> tuple[list[float], list[float]]:
-    """The outline of a histogram with equal bins from `low` to `high`.
+def heat_map(title: str, words: str, matrix: Sequence[Sequence[float]], x: Axis, y: Axis) -> Figure:
+    """The numbers of `matrix` as colours from 0 to 1: rows down, columns to the right, both counted from 1.
 
-    >>> steps([1.0, 2.0], 0, 1)
-    ([0.0, 0.5, 0.5, 1.0], [1.0, 1.0, 2.0, 2.0])
+    >>> heat_map("t", "w", [[1.0, 0.5]], Axis("column"), Axis("row")).numbers.rows
+    [['1', '1.000', '0.500']]
     """
-    width = (high - low) / len(share)
-    edges = [(low + width * i, low + width * (i + 1)) for i in range(len(share))]
-    return [float(edge) for pair in edges for edge in pair], [float(s) for s in share for _ in range(2)]
+    height, width = len(matrix), len(matrix[0])
+
+    def draw(axes: Any) -> None:
+        extent = (0.5, width + 0.5, height + 0.5, 0.5)
+        image = axes.imshow(matrix, vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none")
+        axes.set(title=y.label, xlabel=x.label)
+        axes.grid(visible=False)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_major_locator().set_params(integer=True, nbins=6)
+        _place(axes, right=0.9)
+        axes.figure.colorbar(image, ax=axes, use_gridspec=False).outline.set_visible(False)
+
+    rows = [[str(i), *(f"{v:.3f}" for v in row)] for i, row in enumerate(matrix, start=1)]
+    numbers = Table(f"{title}: {x.label}", [y.label, *map(str, range(1, width + 1))], rows)
+    return Figure(title, words, _svg(title, words, draw), [], numbers)
 
 
-def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, a step of 1, 2 or 5 times a power of ten apart.
-
-    >>> nice_ticks(0, 1)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    rough = (high - low) / about
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+def _draw(axes: Any, s: Series, number: int) -> None:
+    color, dashes = f"#00000{number + 1}", DASHES[number]
+    style = {"color": color, "lw": 2, "ls": (0, dashes) if dashes else "-"}
+    if s.kind == "bins":
+        axes.stairs(s.y, s.x, fill=True, color=color, alpha=0.16)
+        axes.stairs(s.y, s.x, **style)
+    else:
+        axes.plot(s.x, s.y, marker="o" if s.kind == "points" or len(s.x) <= 12 else "", ms=4, **style)
 
 
-def _scale(axis: Axis, values: Sequence[float]) -> tuple[float, float, list[tuple[float, str]]]:
-    if axis.positions:
-        return -0.4, len(axis.positions) - 0.6, list(axis.positions)
-    finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
-    low = min(finite) if axis.low is None else axis.low
-    high = max(finite) if axis.high is None else axis.high
-    if high - low < 1e-9 * max(1.0, abs(high)):
-        low, high = low - 0.5 * (abs(low) or 1.0) * (axis.low is None), high + 0.5 * (abs(high) or 1.0)
-    if axis.low is None and axis.label and not axis.positions and axis.high is None:
-        margin = 0.06 * (high - low)
-        low, high = low - margin if low < 0 or low > margin else 0.0, high + margin
-    ticks = nice_ticks(low, high)
-    decimals = max((len(f"{t:.10f}".rstrip("0").split(".")[1]) for t in ticks), default=0)
-    form = axis.form if axis.form != "{:g}" else ("{:,.0f}" if decimals == 0 else f"{{:.{decimals}f}}")
-    return low, high, [(t, form.format(t)) for t in ticks]
+def _scale(axes: Any, x: Axis, y: Axis, values: Sequence[float]) -> None:
+    axes.set(title=y.label, xlabel=x.label)
+    axes.xaxis.get_major_locator().set_params(integer=x.high is None, nbins=6)
+    axes.yaxis.get_major_locator().set_params(nbins=5, min_n_ticks=3)
+    if x.names:
+        every = 1 + len(x.names) // 9
+        axes.set_xticks(range(0, len(x.names), every), x.names[::every])
+    else:
+        axes.set_xlim(x.low, x.high)
+    low = max(0.0, axes.get_ylim()[0]) if y.low is None and min(values) >= 0 else y.low
+    axes.set_ylim(low, y.high)
+    _place(axes)
 
 
-def _position(axis: Axis, value: float) -> float:
-    if not axis.positions:
-        return value
-    return float(next(i for i, (at, _) in enumerate(axis.positions) if at == value))
+def _place(axes: Any, right: float = 0.95) -> None:
+    """Leave room for the longest number on the left: matplotlib's own layout draws everything twice to find it."""
+    numbers = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
+    left = (8 + 0.64 * TEXT * max(map(len, numbers))) / WIDTH
+    axes.set_position((left, 0.21, right - left, 0.67))
+    axes.xaxis.set_label_coords(0.5, -0.16)
+
+
+def _svg(title: str, words: str, draw: Callable[[Any], None]) -> str:
+    from matplotlib import style  # slow to import
+    from matplotlib.figure import Figure as Canvas
+
+    buffer = io.StringIO()
+    label = escape(f"{title}. {words}", quote=True)
+    # whatever the program has set: the same file for the same numbers, and no id twice on a page
+    with style.context({**STYLE, "svg.hashsalt": label}, after_reset=True):
+        canvas = Canvas(figsize=(WIDTH / 72, HEIGHT / 72))
+        draw(canvas.subplots())
+        canvas.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(METADATA))
+    svg = re.sub(r"(?s)^.*?<svg[^>]*>", "", buffer.getvalue())  # the page says how large it is
+    svg = re.sub(r"(?s)<style.*?</style>|<!--.*?-->", "", svg)  # would hold for the whole page
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # counted anew in every chart
+    svg = re.sub("|".join(COLOURS), lambda found: COLOURS[found[0]], svg)
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{svg.strip()}'
+
+
+def _numbers(caption: str, series: Sequence[Series], x: Axis, decimals: int) -> Table:
+    values = [dict(zip(s.x, s.y, strict=False)) for s in series]  # a bin stands at its lower edge
+    rows = [
+        [x.names[int(at)] if x.names else f"{at:.4g}"] + [f"{v[at]:.{decimals}f}" if at in v else "" for v in values]
+        for at in sorted({at for v in values for at in v})
+    ]
+    return Table(caption, [x.label, *(s.name for s in series)], rows)

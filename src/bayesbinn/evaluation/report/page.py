@@ -1,78 +1,97 @@
-"""The page: every figure with its title, its message in words, and its numbers in a table."""
+"""The page: what its template knows to show, and how it is written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
 
-from . import sections
-from .html import tag
-
-# nothing may be fetched, and nothing may run
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+from ...files import write_text
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a report shows.
+class Table:
+    """A caption, the heads of the columns, and rows of as many cells; the first cell is the row's head."""
 
-    Attributes:
-        title: of the page.
-        config: the settings of the run (of the first, for an ensemble).
-        log: the lines of metrics.jsonl; may be empty.
-        evaluation: of `evaluation.evaluate_voters`.
-        naturals: of `figures.natural_histograms`.
-        size: of `figures.network_size`.
-        images: data URIs of the examples' images by index; may be empty.
-        environment: of `environment`.
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart under its title, what it says in words, a key where it has several lines, and its numbers.
+
+    `keys`: (name, colour in the style sheet, dashes in SVG) of each line.
     """
 
     title: str
-    config: dict[str, Any]
-    log: list[dict[str, Any]]
-    evaluation: dict[str, Any]
-    naturals: list[dict[str, Any]]
-    size: dict[str, Any]
-    images: dict[int, str] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
+    words: str
+    svg: str
+    keys: Sequence[tuple[str, str, str]]
+    numbers: Table
 
 
-def render(c: Content) -> str:
-    """The whole HTML document."""
-    parts: Sequence[tuple[str, str, str]] = [
-        ("result", "Result", sections.result(c.evaluation)),
-        ("training", "Training", sections.training(c.log)),
-        ("calibration", "Does confidence mean what it says?", sections.calibration(c.evaluation)),
-        ("samples", "How many networks?", sections.samples(c.evaluation)),
-        ("selective", "Answering only when sure", sections.selective(c.evaluation)),
-        ("outside", "Inputs of another kind", sections.outside(c.evaluation)),
-        ("corruptions", "Damaged inputs", sections.corruptions(c.evaluation)),
-        ("weights", "The posterior, layer by layer", sections.weights(c.naturals, c.evaluation)),
-        ("examples", "Most and least certain", sections.examples(c.evaluation, c.images)),
-        ("made", "How this was made", sections.made(c.config, c.size, c.environment)),
-    ]
-    shown = [(name, heading, body) for name, heading, body in parts if body]
-    links = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in shown)
-    bodies = "".join(
-        f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(heading)}</h2>{body}</section>'
-        for name, heading, body in shown
-    )
-    style = (files(__package__) / "report.css").read_text(encoding="utf-8")
-    lead = f"{c.config['model']} on {c.config['data']}, trained with {c.config['method']}"
-    head = (
-        '<meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{escape(c.title)} – bayesbinn report</title><style>{style}</style>"
-    )
-    header = (
-        f"<header>{tag('h1', c.title)}{tag('p', lead, 'soft')}{sections.tiles(c.evaluation, c.size)}"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>'
-    )
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head><body><a class="skip" href="#result">Skip to the result'
-        f"</a>{header}<main>{bodies}</main><footer></footer></body></html>\n"
-    )
+@dataclass(frozen=True)
+class Example:
+    """An input with its predicted distribution: image (a data URI, or ""), text for it, verdict, (class, share)s."""
+
+    image: str
+    alt: str
+    verdict: str
+    right: bool
+    probs: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading: what it has of text, charts, a table, examples by title, and code by name.
+
+    `name` is its anchor.
+    """
+
+    name: str
+    heading: str
+    text: str = ""
+    figures: Sequence[Figure] = ()
+    table: Table | None = None
+    examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report: `lead` stands below the title, `notes` say what was left out; `tiles`: (name, figure, note)."""
+
+    title: str
+    lead: str
+    tiles: Sequence[tuple[str, str, str]]
+    sections: Sequence[Section]
+    notes: Sequence[str] = ()
+
+
+def render(page: Page) -> str:
+    """The HTML document: no script, no request, colours of the reader's choice of light or dark.
+
+    >>> "<h1>a &lt; b</h1>" in render(Page("a < b", "", [], []))
+    True
+    """
+    from jinja2 import Environment, StrictUndefined  # slow to import
+
+    here = files(__package__)
+    template, style = ((here / name).read_text(encoding="utf-8") for name in ("page.html", "page.css"))
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return environment.from_string(template).render(page=page, style=style)
+
+
+def write_report(path: Path, page: Page) -> None:
+    """Write the page to `path`, whole or not at all."""
+    write_text(path, render(page))
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """A share as text.
+
+    >>> percent(0.9884)
+    '98.84 %'
+    """
+    return f"{100 * value:.{digits}f} %"

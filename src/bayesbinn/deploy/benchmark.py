@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..runtime import Network
-from ..runtime.numpy_engine import signs
-from ..runtime.program import Op, Program
+from ..runtime.program import Program
+from . import twin
 from .export_onnx import to_onnx
 
 Call = Callable[[], Any]
@@ -54,11 +53,12 @@ def _engines(program: Program, x: NDArray[np.float32], threads: int) -> dict[str
     calls: dict[str, Call] = {f"bayesbinn ({network.engine})": lambda: network.run(x)}
     if program.num_samples:
         calls[f"bayesbinn ({network.engine}), {program.num_samples} samples"] = lambda: network.run_samples(x)
-    given, weights = torch.from_numpy(x), [_weight(op) for op in program.ops]
+    given, weights = torch.from_numpy(x), twin.weights(program)
 
+    @torch.inference_mode()
     def in_torch() -> torch.Tensor:
         torch.set_num_threads(threads)
-        return torch_forward(program, given, weights)
+        return twin.forward(program, given, weights)
 
     calls["torch float32"] = in_torch
     for name, build in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
@@ -85,48 +85,6 @@ def _openvino(program: Program, x: NDArray[np.float32], threads: int) -> Call:
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(core.read_model(to_onnx(program, stock=True)), "CPU", settings).create_infer_request()
     return lambda: request.infer({"x": x})
-
-
-@torch.inference_mode()
-def torch_forward(program: Program, x: torch.Tensor, weights: list[torch.Tensor | None]) -> torch.Tensor:
-    """The mode in torch float32, with weights from `_weight`: x (B, *input shape) → (B, *output shape)."""
-    channels, *spatial = program.input_shape
-    values = [x.reshape(len(x), channels, *([1] * (2 - len(spatial)) + spatial)[-2:])]
-    for op, weight in zip(program.ops, weights, strict=True):
-        values.append(_torch_op(op, [values[i] for i in op.inputs], weight))
-    return values[-1].reshape(len(x), *program.output_shape)
-
-
-def _torch_op(op: Op, inputs: list[torch.Tensor], weight: torch.Tensor | None) -> torch.Tensor:
-    x = inputs[0]
-    if weight is not None:
-        if op.activation is not None and op.activation.kind == "sign":
-            x = torch.where(x >= 0, 1.0, -1.0)
-        if op.rank == 1:
-            y = F.linear(x.flatten(1), weight.flatten(1))[:, :, None, None]
-        else:
-            y = F.conv2d(x, weight, None, op.stride, op.padding, op.dilation, op.groups)
-    elif op.kind == "max_pool":
-        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
-    elif op.kind == "avg_pool":
-        y = F.avg_pool2d(x, op.kernel, op.stride, op.padding)
-    elif op.kind == "sign":
-        return torch.where(x >= 0, 1.0, -1.0)
-    elif op.kind == "flatten":
-        return x.flatten(1)[:, :, None, None]
-    else:
-        y = x + inputs[1] if op.kind == "add" else x
-    if op.scale is not None and op.shift is not None:
-        scale, shift = (torch.from_numpy(np.array(v, np.float32)).reshape(1, -1, 1, 1) for v in (op.scale, op.shift))
-        y = torch.addcmul(shift, y, scale)
-    return y.clamp(op.low, op.high) if (op.low, op.high) != (-np.inf, np.inf) else y
-
-
-def _weight(op: Op) -> torch.Tensor | None:
-    """The real weights, or the mode's ±1, as float32 (O, I/groups, kH, kW)."""
-    if op.kind == "binary":
-        return torch.from_numpy(signs(op, 0).astype(np.float32))
-    return None if op.weight is None else torch.from_numpy(np.array(op.weight, np.float32))
 
 
 def _medians(calls: dict[str, Call], rounds: int, seconds: float) -> dict[str, float]:

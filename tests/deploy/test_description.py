@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import bayesbinn as bb
-from bayesbinn.deploy.bench import _weight, torch_forward
+from bayesbinn.deploy import twin
 from tests.deploy.nets import mlp, resnet, trained
 
 
@@ -22,7 +22,7 @@ def test_torch_rival_computes_the_same_network() -> None:
     for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12))):
         program = bb.deploy.load_program(bb.deploy.pack(net, input_shape=shape, activations="int16"))
         x = torch.randn(4, *shape)
-        found = torch_forward(program, x, [_weight(op) for op in program.ops])
+        found = twin.forward(program, x, twin.weights(program))
         assert torch.allclose(found, net(x), atol=1e-3)
 
 

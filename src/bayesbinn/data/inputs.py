@@ -1,0 +1,51 @@
+"""Inputs without labels, to predict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import UserError
+from .checks import FIRST, LAST, checked_inputs, shifted
+from .images import image_suffixes, read_image
+from .labels import check_features
+from .npz import read_arrays
+from .tables import read_csv_inputs
+
+
+def read_inputs(
+    path: Path, input_shape: tuple[int, ...], offset: Sequence[float] = (), features: Sequence[str] = ()
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Inputs (N, *input_shape) float32 of a `.npy`, `.npz` (array `x`, else `x_test`), `.csv` or image file, and notes.
+
+    Args:
+        input_shape: of the network; it decides whether channels are first or last.
+        offset, features: of the training data, see `Data`.
+
+    Raises:
+        UserError: if the file is missing, unreadable, of another shape, empty, or holds NaN or infinity.
+    """
+    suffix = path.suffix.lower()
+    notes: tuple[str, ...] = ()
+    if suffix in (".npy", ".npz"):
+        arrays = read_arrays(path)
+        key = next((k for k in ("", "x", "x_test") if k in arrays), None)
+        if key is None:
+            raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: name the inputs x or x_test")
+        array = arrays[key]
+    elif suffix == ".csv":
+        found, array = read_csv_inputs(path)
+        check_features(str(path), found, features)
+    elif suffix in image_suffixes():
+        array, remarks = read_image(path, gray=input_shape[0] == 1)
+        array, notes = array[None], tuple(f"{path} has {remark}" for remark in remarks)
+    else:
+        raise UserError(f"cannot read {path}: {suffix or 'no'} suffix, expected .npy, .npz, .csv or an image")
+    last = (*input_shape[1:], *input_shape[:1])
+    if array.shape in (input_shape, last, input_shape[1:]):
+        array = array[None]  # a single input
+    layout = LAST if array.shape[1:] == last != input_shape else FIRST
+    x = checked_inputs(str(path), array, layout)
+    if x.shape[1:] != input_shape:
+        raise UserError(f"{path} has inputs of shape {tuple(x.shape[1:])}, the network takes {input_shape}")
+    return shifted(str(path), x, offset).float(), notes

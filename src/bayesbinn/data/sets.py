@@ -1,0 +1,213 @@
+"""Data sets as whole tensors in memory, made from what a reader or a person gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .batches import AUGMENTATIONS, Split, channels_last
+from .checks import checked_inputs, find_offset, fingerprint, shifted, statistics
+from .labels import check_features, label_names, numbered, numbering, sorted_classes
+from .memory import from_memory
+from .readers import read_set
+from .source import SPLIT_SEED, Array, Source, hold_out_fifth, some
+
+CALIBRATION = 4096  # training inputs that batch norm sees again
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, ready for training.
+
+    Attributes:
+        validation: the held-out part of the training set, or None.
+        classes: C names; label i is called `classes[i]`.
+        mean, std: (C,) statistics of the training part, per channel (images) or feature (vectors); std is 1 where the
+            data does not vary.
+        offset: what was subtracted from each channel or feature, in float64, before float32 lost its differences; ()
+            for nothing.  New inputs need the same.
+        features: names of the columns, where the data have any.
+        fingerprint: sizes and a digest, to recognise the data.
+        notes: what was left out or changed, a sentence each.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+    offset: tuple[float, ...]
+    features: tuple[str, ...]
+    fingerprint: str
+    notes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.classes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return tuple(self.train.x.shape[1:])
+
+    def calibration(self, augment: str = "none") -> Tensor:
+        """Training inputs at random, for batch norm, changed as in training (`Config.augment`).
+
+        Every n-th would miss classes where a file has them in turn.  The statistics of unchanged images are not those
+        that the weights were learned under, and cost the mode accuracy.
+        """
+        x = self.train.x
+        chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:CALIBRATION]
+        inputs = x[chosen.to(x.device)].cpu()
+        with torch.random.fork_rng(devices=[]):  # on the CPU: one generator to put back
+            torch.manual_seed(0)
+            inputs = AUGMENTATIONS[augment](inputs)
+        return channels_last(inputs.to(x.device))
+
+
+def load_data(
+    data: Any,
+    validation: float = 0.0,
+    *,
+    name: str | None = None,
+    classes: Sequence[str] = (),
+    offset: Sequence[float] | None = None,
+    features: Sequence[str] = (),
+) -> Data:
+    """A data set by name, or from memory.
+
+    Args:
+        data: `digits` (embedded), `mnist`, `fashion-mnist`, `cifar10`, `cifar100` (NAME.npz in the folder
+            $BAYESBINN_DATA if it is there, else from the Hugging Face hub), `npz:FILE`, `csv:FILE`, `imagefolder:DIR`
+            or `hf:NAME`; or arrays, tensors or Datasets: (x, y), ((x_train, y_train), (x_test, y_test)), a dict with
+            those keys, a Dataset or two.  x is (N, H, W), (N, H, W, C ≤ 4), (N, C, H, W) or (N, F); y is (N,), whole
+            numbers or names of classes.  Where the test part is missing, a fifth of each class becomes it.
+        validation: share of the training set to hold out, in [0, 1); the same examples in every run.
+        name: what reports call the data; default: the name that was read, or "data".
+        classes, offset, features: of the data that a network was trained on, for data that it is to be tested on;
+            default: of the training part.
+
+    Raises:
+        UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together; it names the
+            array and what is wrong with it.
+
+    >>> load_data("digits", validation=0.1).input_shape
+    (1, 8, 8)
+    >>> load_data((torch.randn(50, 4), ["cat", "dog"] * 25)).classes
+    ('cat', 'dog')
+    """
+    if isinstance(data, Data):
+        return data if validation == 0 else _held_out(data, validation)
+    named = isinstance(data, str)
+    source = read_set(data) if named else from_memory(data)
+    made = _made(name or (data if named else "data"), source, classes, offset, features)
+    return _held_out(made, validation) if validation else made
+
+
+def load_tasks(names: Sequence[str]) -> list[Data]:
+    """Data sets for one network: the classes are those of all, and `offset` is that of the first.
+
+    Raises:
+        UserError: as `load_data`.
+    """
+    sources = [read_set(name) for name in names]
+    labels = [
+        label_names(name, part[1], len(part[1]))
+        for name, source in zip(names, sources, strict=True)
+        for part in (source.train, source.test)
+        if part is not None
+    ]
+    classes = _classes(names[0], np.concatenate(labels))
+    tasks: list[Data] = []
+    for name, source in zip(names, sources, strict=True):
+        known = (tasks[0].offset, tasks[0].features) if tasks else (None, ())
+        tasks.append(_made(name, source, classes, *known))
+    return [replace(tasks[0], notes=(*numbering(names[0], classes), *tasks[0].notes)), *tasks[1:]]
+
+
+def to_device(data: Data, device: torch.device) -> Data:
+    """The same data on another device."""
+
+    def move(split: Split | None) -> Any:
+        return split and Split(split.x.to(device), split.y.to(device))
+
+    return replace(data, train=move(data.train), validation=move(data.validation), test=move(data.test))
+
+
+def _made(
+    name: str, source: Source, classes: Sequence[str], offset: Sequence[float] | None, features: Sequence[str]
+) -> Data:
+    """The data of a source, checked; none is held out for validation."""
+    check_features(name, source.features, features)
+    x, names = _checked(name, "train", source.train, source)
+    notes = list(source.notes)
+    if source.test is None:
+        chosen = hold_out_fifth(names)
+        notes.append(
+            f"{name} has no test part: {chosen.sum()} of {len(names)} examples, a fifth of each class, become it"
+        )
+        if not chosen.any():
+            raise UserError(f"{name} has no test part, and no class of 3 examples to take one from: give x_test")
+        x_test, names_test = x[torch.from_numpy(chosen)], names[chosen]
+        x, names = x[torch.from_numpy(~chosen)], names[~chosen]
+    else:
+        x_test, names_test = _checked(name, "test", source.test, source)
+    if x.shape[1:] != x_test.shape[1:]:
+        shapes = f"{tuple(x.shape[1:])} and {tuple(x_test.shape[1:])}"
+        raise UserError(f"{name}: inputs of x_train and x_test differ in shape, {shapes}: make them equal")
+    if not classes:
+        classes = source.names or _classes(name, names)
+        notes += numbering(name, classes)
+    if offset is None:
+        offset = find_offset(f"{name}: x_train", x)
+        far = {i: f"{value:.15g}" for i, value in enumerate(offset) if value}
+        if far:
+            notes.append(
+                f"float32 cannot tell apart the values of feature {some(far)} of {name}: {some(far.values())} is "
+                "subtracted from them; subtract it too from inputs that you give to the network yourself"
+            )
+    train = Split(shifted(f"{name}: x_train", x, offset), numbered(f"{name}: y_train", names, classes))
+    test = Split(shifted(f"{name}: x_test", x_test, offset), numbered(f"{name}: y_test", names_test, classes))
+    constant = int((train.x.amax(0) == train.x.amin(0)).sum()) if train.x.ndim == 2 else 0
+    if constant:
+        notes.append(f"{constant} of {train.x.shape[1]} features of {name} are the same in every training example")
+    digest = fingerprint(classes, (train.x, train.y), (test.x, test.y))
+    mean, std = statistics(train.x)
+    return Data(
+        name, train, None, test, tuple(classes), mean, std, tuple(offset), source.features, digest, tuple(notes)
+    )
+
+
+def _checked(name: str, part: str, pair: tuple[Array, Array], source: Source) -> tuple[Tensor, Array]:
+    x = checked_inputs(f"{name}: x_{part}", pair[0], source.layout)
+    return x, label_names(f"{name}: y_{part}", pair[1], len(x), source.names)
+
+
+def _classes(name: str, names: Array) -> tuple[str, ...]:
+    classes = sorted_classes(names)
+    if len(classes) < 2:
+        raise UserError(f"{name}: y_train holds one class only: give at least two")
+    if len(classes) == len(names) > 2:
+        raise UserError(f"{name}: y_train holds {len(names)} different labels, one for each input: give classes")
+    return classes
+
+
+def _held_out(data: Data, share: float) -> Data:
+    """The same data with a share of the training part held out, and the statistics of the rest."""
+    train = data.train
+    if data.validation is not None:
+        raise UserError(f"{data.name} holds {len(data.validation)} examples out already: leave validation out")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    count = max(1, round(share * len(train)))
+    if count >= len(train):
+        raise UserError(f"validation {share} leaves none of the {len(train)} training examples: lower it")
+    held_out, rest = (Split(train.x[chosen], train.y[chosen]) for chosen in (order[:count], order[count:]))
+    mean, std = statistics(rest.x)
+    return replace(data, train=rest, validation=held_out, mean=mean, std=std)

@@ -1,0 +1,130 @@
+"""From a trained torch network to the steps of a plan, with batch norm, bias and scales folded in.
+
+The network is traced with `torch.fx`, in evaluation mode; binary layers and torch's own modules are kept whole.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from .. import bernoulli
+from ..nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear
+from .builder import Builder, Point, Step, UnsupportedError, plain_type
+from .handlers import FUNCTIONS, MODULES
+
+HELP = "docs/deploy.md lists what a file holds; pack the part of the network that fits, or predict with torch"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A captured network.
+
+    Attributes:
+        input_shape: without batch.
+        steps: the operations, ending with the one that makes the output.
+        points: per value (0 is the input, k + 1 the output of step k), where the network shows it.
+    """
+
+    input_shape: tuple[int, ...]
+    steps: list[Step]
+    points: list[list[Point]]
+
+
+class _Proxy(fx.Proxy):
+    """Records `x += y` and its like as what they are: torch.fx takes them for `x = x + y`."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self) -> None:
+        super().__init__((bernoulli,), (bernoulli.sign,))
+        self.failed: nn.Module | None = None
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        known = isinstance(module, BinaryLayer) or plain_type(module) in MODULES
+        return known or super().is_leaf_module(module, name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if m not in (self.submodule_paths or {}):  # made in forward: no part of the network, so it is looked into
+            return forward(*args, **kwargs)
+        compiled = getattr(m, "_orig_mod", None)  # by torch.compile, a part of the network
+        if compiled is not None:
+            return compiled(*args, **kwargs)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed = self.failed or m  # the innermost
+            raise
+
+
+def capture(net: nn.Module, input_shape: Sequence[int]) -> Capture:
+    """The operations of `net`, which must be in evaluation mode, take one tensor and return one.
+
+    Args:
+        net: the network.
+        input_shape: without the batch.
+
+    Raises:
+        UnsupportedError: listing every module, function or setting that the format cannot hold.
+    """
+    modules = dict(net.named_modules(remove_duplicate=False))
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(net)
+    except Exception as error:  # tracing runs the user's own forward, which can raise anything
+        raise UnsupportedError(_untraceable(net, modules, tracer, error)) from error
+    builder = Builder(net, modules, tuple(input_shape), MODULES | FUNCTIONS)
+    for node in graph.nodes:
+        builder.visit(node)
+    if builder.problems:
+        listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(builder.problems))
+        raise UnsupportedError(f"{type(net).__name__} cannot be packed ({HELP}); not supported:\n{listed}")
+    steps = builder.finish()
+    return Capture(builder.input_shape, steps, builder.points[: len(steps) + 1])
+
+
+def guess_input_shape(net: nn.Module) -> tuple[int, ...]:
+    """(in_features,) of a network whose first layer is linear.
+
+    Raises:
+        ValueError: for any other network.
+    """
+    for module in net.modules():
+        if isinstance(module, (BinaryLinear, nn.Linear)):
+            return (int(module.in_features),)  # type: ignore[arg-type]
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, BinaryConv1d, BinaryConv2d)):
+            break
+    raise ValueError("the input shape is not known: give calibration=x, a few typical inputs, or input_shape=(C, H, W)")
+
+
+def _untraceable(net: nn.Module, modules: dict[str, nn.Module], tracer: _Tracer, error: Exception) -> str:
+    """One sentence: where tracing stopped and why, what else does not fit, and what can be done."""
+    failed = [f"module {name!r} ({type(m).__name__})" for name, m in modules.items() if m is tracer.failed]
+    reason = str(error).strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".")
+    others: dict[str, str] = {}
+    for name, m in modules.items():  # the outermost first
+        whole = tracer.is_leaf_module(m, name) and type(m).forward is not nn.Module.forward and name
+        if whole and plain_type(m) not in MODULES and not any(name.startswith(f"{other}.") for other in others):
+            others[name] = f"{name!r} ({type(m).__name__})"
+    more = f"; besides, a file has no operation for {', '.join(others.values())}" if others else ""
+    return (
+        f"{type(net).__name__} cannot be packed: {failed[0] if failed else 'its forward'} cannot be traced ({reason}), "
+        f"for it may not branch on values or shapes{more}; {HELP}"
+    )

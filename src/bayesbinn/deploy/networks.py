@@ -1,0 +1,174 @@
+"""The networks that a file holds, the mode and the draws, and what each of them does with given inputs.
+
+This is all that packing asks of the posterior.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..nn import binary_layers, split_parameters
+from ..nn.batch_norm import statistics_of
+from ..nn.draws import generator_for, has_posterior, some_binary_layers
+from ..nn.inputs import evaluating
+from ..posterior import sampled_weights
+from .bits import pack_signs
+from .builder import Point, UnsupportedError
+
+
+@dataclass(frozen=True)
+class LayerBits:
+    """Of one binary layer: the bits (1 + S, bytes) of all networks, and the range that its input has over all of them.
+
+    `limits` contains 0; None where no calibration data are given.
+    """
+
+    bits: NDArray[np.uint8]
+    limits: tuple[float, float] | None
+
+
+@dataclass
+class Record:
+    """What one network did with some inputs: values at points of the network, and its output."""
+
+    seen: dict[Point, Tensor] = field(default_factory=dict)
+    output: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The mode of `net`, and S networks drawn as `predict` draws them.
+
+    Raises:
+        ValueError: if there is no binary layer, or no posterior to draw from.
+    """
+
+    net: nn.Module
+    num_samples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        some_binary_layers(self.net)
+        if self.num_samples and not has_posterior(self.net):
+            raise ValueError(
+                f"num_samples is {self.num_samples}, but this network has no posterior to draw from: use 0"
+            )
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Inside, the network is as it is packed: in evaluation mode, eager, in full float32.
+
+        All networks of a file share the statistics of batch norm; with samples they are those of the draws.
+        """
+        shared = statistics_of(self.net, "draws" if self.num_samples else "mode")
+        compiles = "torch._dynamo" in sys.modules  # importing it to say so would take seconds
+        eager = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
+        with torch.no_grad(), eager, _full_precision(), evaluating(self.net), shared:
+            yield
+
+    def each(self) -> Iterator[nn.Module]:
+        """The network as the mode, then as each draw."""
+        generator = generator_for(self.net, self.seed) if self.num_samples else None
+        yield self.net
+        for _ in range(self.num_samples):
+            with sampled_weights(self.net, generator):
+                yield self.net
+
+    def layer_bits(self, calibration: Tensor | None, batch_size: int = 256) -> dict[str, LayerBits]:
+        """By name of the layer: its bits and the range of its input on the calibration data."""
+        layers = dict(binary_layers(self.net))
+        bits: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in layers}
+        lows, highs = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
+        with ExitStack() as hooks:
+            if calibration is not None:
+                for name, layer in layers.items():
+
+                    def look(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+                        lows[name] = min(lows[name], float(inputs[0].min()))
+                        highs[name] = max(highs[name], float(inputs[0].max()))
+
+                    hooks.callback(layer.register_forward_pre_hook(look).remove)
+            for net in self.each():
+                for name, layer in layers.items():
+                    bits[name].append(pack_signs(layer.weight))
+                for batch in () if calibration is None else torch.split(calibration, batch_size):
+                    _run(net, batch)
+        return {
+            name: LayerBits(np.stack(each), None if calibration is None else (lows[name], highs[name]))
+            for name, each in bits.items()
+        }
+
+    def records(self, x: Tensor, points: Iterable[Point]) -> Iterator[Record]:
+        """What each network does with x (B, ...), as its modules and the user's hooks really run."""
+        points = set(points)
+        modules = {name: self.net.get_submodule(name) for name in {point.module for point in points}}
+        for net in self.each():
+            record = Record()
+            with ExitStack() as hooks:
+                for name, module in modules.items():
+                    _watch(name, module, points, record, hooks)
+                record.output = _run(net, x).clone()
+            yield record
+
+    def made_inputs(self, shape: tuple[int, ...], count: int) -> Tensor:
+        """`count` inputs of this shape, normally distributed, in the network's own type: where no others are given."""
+        binary, real = split_parameters(self.net)
+        return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)).to((real + binary)[0].dtype)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Inside, float32 is float32, and not TF32 or bfloat16 where the settings prefer speed."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _watch(name: str, module: nn.Module, points: set[Point], record: Record, hooks: ExitStack) -> None:
+    """Hooks that copy what the module reads and gives; they come after those of the user, and see what those made."""
+    calls = 0
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        point = Point(name, calls, "reads")
+        if point in points and inputs and isinstance(inputs[0], Tensor):
+            record.seen[point] = inputs[0].clone()
+
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal calls
+        point = Point(name, calls, "gives")
+        if point in points and isinstance(output, Tensor):
+            record.seen[point] = output.clone()
+        calls += 1
+
+    hooks.callback(module.register_forward_pre_hook(before).remove)
+    hooks.callback(module.register_forward_hook(after).remove)
+
+
+def _run(net: nn.Module, x: Tensor) -> Tensor:
+    """The output for a copy of x: some networks write into their input."""
+    device = next(net.parameters()).device
+    try:
+        output = net(x.to(device, copy=True))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:  # the user's own forward can raise anything
+        shape = ", ".join(map(str, x.shape[1:]))
+        raise UnsupportedError(
+            f"{type(net).__name__} fails on inputs of shape (B, {shape}) of type {x.dtype}: {_first_line(error)}: "
+            "give calibration=x, a few typical inputs, or the right input_shape"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise UnsupportedError(f"{type(net).__name__} gives {type(output).__name__}, a packed network gives one tensor")
+    return output
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".")
