@@ -133,6 +133,9 @@ def test_a_lock_that_its_owner_has_just_removed_is_no_lock(tmp_path, monkeypatch
 
 def test_where_nobody_can_write(tmp_path):
     (tmp_path / "file").touch()
-    for folder, message in (("file", "exists and is not a folder"), ("file/run", "cannot write in .*file: choose")):
+    for folder, message in (
+        ("file", "exists and is not an empty folder"),
+        ("file/run", "cannot write in .*file: choose"),
+    ):
         with pytest.raises(UserError, match=message), one_writer(tmp_path / folder):
             raise AssertionError
