@@ -138,6 +138,12 @@ def preloaded() -> None:
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **more})
 
 
+def store(path: Path | None, result: dict[str, Any]) -> None:
+    if path is not None:
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**stored, "distributed": result}, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, help="JSON file, of which this writes the section `distributed`")
@@ -154,11 +160,10 @@ def main() -> None:
             result = trial(scenario, folder / f"{scenario}-{number}", rng)
             found[result] = found.get(result, 0) + 1
             print(number, scenario, result, flush=True)
+            store(
+                options.output, {"environment": made, "settings": TEXT, "delay of a mutex, ms": 250, "trials": counts}
+            )
     shutil.rmtree(folder)
-    result = {"environment": made, "settings": TEXT, "delay of a mutex, ms": 250, "trials": counts}
-    if options.output:
-        stored = json.loads(options.output.read_text()) if options.output.exists() else {}
-        options.output.write_text(json.dumps({**stored, "distributed": result}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 
 SETTINGS: dict[str, Any] = {"data": "digits", "width": 64, "depth": 1, "batch_size": 64, "epochs": 2, "samples": 0}
 SETTINGS |= {"checkpoint_steps": 1, "threads": 1}
-REFUSED = 2
+REFUSED, REFUSALS = 2, ("is being written by process", "already holds a run")
 
 
 def fork(folder: Path, delay: float, resume: bool, **settings: Any) -> int:
@@ -41,7 +41,7 @@ def fork(folder: Path, delay: float, resume: bool, **settings: Any) -> int:
         train({**SETTINGS, **settings}, folder, resume=resume)
         status = 0
     except UserError as error:
-        status = REFUSED if "is being written by process" in str(error) or "already holds a run" in str(error) else 1
+        status = REFUSED if any(refusal in str(error) for refusal in REFUSALS) else 1
     finally:
         os._exit(status)
 

@@ -1,9 +1,11 @@
 """One folder, one writer: refused while its process lives, taken over when it is gone."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -133,6 +135,22 @@ def test_a_lock_that_its_owner_has_just_removed_is_no_lock(tmp_path, monkeypatch
 
 def test_where_nobody_can_write(tmp_path):
     (tmp_path / "file").touch()
-    for folder, message in (("file", "exists and is not a folder"), ("file/run", "cannot write in .*file: choose")):
+    for folder, message in (
+        ("file", "exists and is not an empty folder"),
+        ("file/run", "cannot write in .*file: choose"),
+    ):
         with pytest.raises(UserError, match=message), one_writer(tmp_path / folder):
             raise AssertionError
+
+
+def test_an_owner_that_has_not_signed_yet(tmp_path):
+    lock = os.open(tmp_path / LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="is being written by another process: wait"), one_writer(tmp_path):
+        raise AssertionError
+    signing = threading.Timer(0.1, os.write, (lock, b"here-7"))
+    signing.start()
+    with pytest.raises(UserError, match="is being written by process 7 on here: wait"), one_writer(tmp_path):
+        raise AssertionError
+    signing.join()
+    os.close(lock)

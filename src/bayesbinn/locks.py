@@ -53,39 +53,51 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def _acquire(folder: Path) -> int:
+    looks = 100  # at a lock whose owner is about to sign it
     while True:
         lock = _open(folder)
         try:
             reaches = _lock(lock)
-            host, _, process = os.pread(lock, 1000, 0).decode(errors="replace").rpartition("-")
-            if reaches is None or (host and not (reaches and host == HOST) and _lives(folder, host, process)):
+            host, _, process = os.read(lock, 1000).decode(errors="replace").rpartition("-")
+            if reaches is None and not host and looks:
+                looks -= 1
+                time.sleep(0.01)
+            elif reaches is None or (host and not (reaches and host == HOST) and _lives(folder, host, process)):
                 who = f"process {process} on {host}" if host else "another process"
                 raise UserError(f"{folder} is being written by {who}: wait for its end, or choose another --output")
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock), (folder / LOCK).stat()):
-                    for left in folder.glob(f".*.{host}-{process}.new") if host else ():
-                        left.unlink()  # what a killed owner was writing
-                    os.ftruncate(lock, 0)
-                    os.pwrite(lock, writer().encode(), 0)
-                    return lock
+            elif _still_there(lock, folder / LOCK):
+                for left in folder.glob(f".*.{host}-{process}.new") if host else ():
+                    left.unlink()  # what a killed owner was writing
+                os.ftruncate(lock, 0)
+                os.lseek(lock, 0, os.SEEK_SET)
+                os.write(lock, writer().encode())
+                return lock
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # its owner has just left and removed it
+        os.close(lock)
+
+
+def _still_there(lock: int, path: Path) -> bool:
+    """Whether the owner before has not just left and removed the file."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(lock), path.stat())
+    return False
 
 
 def _open(folder: Path) -> int:
-    while True:
+    for _ in range(100):  # another process may just have left, and removed its empty folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # another process has just left and removed its empty folder
+        except FileNotFoundError:
             continue
         except FileExistsError:
-            raise UserError(f"{folder} exists and is not a folder: choose another --output") from None
+            raise UserError(f"{folder} exists and is not an empty folder: choose another --output") from None
         except (PermissionError, NotADirectoryError):
-            there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-            raise UserError(f"cannot write in {there}: choose another --output") from None
+            break
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    raise UserError(f"cannot write in {there}: choose another --output")
 
 
 def _lock(lock: int) -> bool | None:

@@ -55,7 +55,7 @@ def place(folder, tmp_path, monkeypatch):
     (tmp_path / "truncated" / file).write_bytes((tmp_path / "truncated" / file).read_bytes()[:-100])
     shutil.copy(folder / "vectors" / file, tmp_path / "swapped" / file)
     (tmp_path / "gone" / file).unlink()
-    save_file({}, tmp_path / "newer" / file, {"format": "99"})
+    save_file({}, tmp_path / "newer" / file, {"checkpoint": '{"format": 99}'})
     config = tmp_path / "edited" / "config.toml"
     config.write_text(config.read_text().replace("width = 16", "width = 17"))
     (tmp_path / "foreign").mkdir()
@@ -143,7 +143,7 @@ CASES = [
     (("train", "--output", "images", "--resume", "--lr", 0.5), r"images was started with lr = .*, not 0\.5: resume it unch"),
     (("train", "digits", "--output", "images", "--resume"), "images was started with data = 'npz:.*', not 'digits'"),
     (("train", "--output", "truncated", "--resume"), r"truncated/checkpoint.safetensors is damaged \(.*\): restore it from"),
-    (("train", "--output", "swapped", "--resume"), "swapped/config.toml has data = 'npz:images.npz', training began with 'npz:vectors.npz': set it back"),
+    (("train", "--output", "swapped", "--resume"), r"swapped/config.toml has data = 'npz:.*images.npz', training began with 'npz:.*vectors.npz': set it back"),
     (("train", "--output", "edited", "--resume"), "edited/config.toml has width = 17, training began with 16: set it back"),
     # using runs
     *(

@@ -66,12 +66,10 @@ def test_a_loaded_network_takes_inputs_in_the_units_of_the_file(tmp_path):
 
 
 def test_resuming_a_finished_run_changes_nothing(run, data):
-    before, state = contents(run), final_state(run)
+    before = contents(run)
     train({}, run, resume=True)
     after = contents(run)
-    # the evaluation names the command of the process, and the checkpoint's header is in no order
-    assert {k for k in before if before[k] != after[k]} <= {"evaluation.json", FILE}
-    assert final_state(run) == state
+    assert {k for k in before if before[k] != after[k]} <= {"evaluation.json"}  # names the command of the process
 
 
 def test_resume_starts_a_run_where_there_is_none(tmp_path, data):
@@ -82,11 +80,11 @@ def test_resume_starts_a_run_where_there_is_none(tmp_path, data):
 def test_resume_after_a_death_at_the_very_start(tmp_path, data):
     run = tmp_path / "run"
     run.mkdir()
-    (run / LOCK).write_text(f"{HOST}-999999999")
-    (run / f".config.toml.{HOST}-999999999.new").write_text("epo")
+    (run / LOCK).write_text(f"{HOST}-77")
+    (run / f".config.toml.{HOST}-77.new").write_text("epo")
     train({**TINY, "data": data, "epochs": 1}, run, resume=True)
     assert (run / "evaluation.json").exists()
-    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+    assert not any(path.name.startswith(".") for path in run.iterdir())
 
 
 def test_resume_with_other_settings(run, data):

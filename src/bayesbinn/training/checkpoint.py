@@ -41,8 +41,9 @@ def save_checkpoint(run: Path, model: dict[str, Tensor], training: dict[str, Ten
         for k, v in named.items()
     }
     text = json.dumps(state)
-    crc32 = _checksum(tensors, text)
-    write_bytes(run / FILE, save(tensors, {"format": str(FORMAT), "state": text, "crc32": str(crc32)}))
+    # one entry, as safetensors writes several in any order: the same state is the same file
+    record = {"format": FORMAT, "crc32": _checksum(tensors, text), "state": text}
+    write_bytes(run / FILE, save(tensors, {"checkpoint": json.dumps(record)}))
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -61,21 +62,22 @@ def load_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], di
     try:
         content = (run / FILE).read_bytes()  # opened once: it may be replaced meanwhile
         tensors = load(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        newer = int(metadata["format"]) > FORMAT
-        if not newer and _checksum(tensors, metadata["state"]) != int(metadata["crc32"]):
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        record = json.loads(header["__metadata__"]["checkpoint"])
+        newer = record["format"] > FORMAT
+        if not newer and _checksum(tensors, record["state"]) != record["crc32"]:
             raise OSError("it is not as it was written")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise damaged(run, error) from None
     if newer:
         raise UserError(
-            f"{run / FILE} has format {metadata['format']}, this version reads up to {FORMAT}: update bayesbinn"
+            f"{run / FILE} has format {record['format']}, this version reads up to {FORMAT}: update bayesbinn"
         )
     model, training = (
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         for prefix in ("model.", "training.")
     )
-    return model, training, json.loads(metadata["state"])
+    return model, training, json.loads(record["state"])
 
 
 def damaged(run: Path, error: Exception) -> UserError:
