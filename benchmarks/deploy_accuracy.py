@@ -1,10 +1,10 @@
 """What packing costs in accuracy and what it saves in bytes: packed networks against torch, on the whole test set.
 
     export BAYESBINN_DATA=FOLDER
-    bayesbinn train mnist --width 512 --batch-size 100 --dropout 0.1 --epochs 20 --preset uncertainty --seed 1 \\
-        --output runs/mlp
+    bayesbinn train mnist --width 512 --batch-size 100 --dropout 0.1 --epochs 20 --estimator draw --form plain \\
+        --momentum 0 --lr 0.001 --kl-weight 0.01 --seed 1 --output runs/mlp
     bayesbinn train cifar10 --model vgg-small --width-multiplier 0.25 --epochs 4 --batch-size 100 --dropout 0 \\
-        --preset uncertainty --seed 0 --output runs/vgg-small
+        --estimator draw --form plain --momentum 0 --lr 0.0012 --kl-weight 0.01 --seed 0 --output runs/vgg-small
     python benchmarks/deploy_accuracy.py runs/mlp runs/vgg-small --output benchmarks/results/deploy_accuracy.json
     python benchmarks/deploy_accuracy.py --table benchmarks/results/deploy_accuracy.json
 """

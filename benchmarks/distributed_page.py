@@ -44,13 +44,35 @@ def scaling(result: dict[str, Any]) -> list[str]:
 
 
 def faults(result: dict[str, Any]) -> list[str]:
-    lines = [f"Killed runs (`{result['environment']['command']}`, a checkpoint after every step):", ""]
+    killed = result["killed"]
+    lines = [f"Killed runs (`{killed['environment']['command']}`, a checkpoint after every step):", ""]
     lines += ["| processes | killed | while saving | ends as the undisturbed run, bit for bit |", "|---|---|---|---|"]
-    for run in result["runs"]:
+    for run in killed["runs"]:
         kills = ", ".join(f"{victim} {count}×" for victim, count in sorted(run["kills"].items()))
         equal = "yes" if run["weights, optimizer state and generators equal, bit for bit"] else "no"
         saving = run["of these while a checkpoint was being written"]
         lines.append(f"| {run['processes']} | {kills} | {saving} | {equal} |")
+    if "writers" in result:
+        w = result["writers"]
+        bad = w["missing"] + w["mixed or damaged"] + w["ends that are nobody's"]
+        lines += [
+            "",
+            f"Two processes, one folder (`{w['environment']['command']}`): {w['trials']} trials with random starts and "
+            f"{w['writers killed']} kills, {w['writers refused']} writers refused; of {w['readings']:,} checkpoints"
+            f" read meanwhile and those at the end {bad} were missing, mixed or of no run.",
+        ]
+    if "distributed" in result:
+        d = result["distributed"]
+        total = sum(sum(found.values()) for found in d["trials"].values())
+        each = "; ".join(
+            f"{scenario}: " + ", ".join(f"{count} {what}" for what, count in found.items())
+            for scenario, found in d["trials"].items()
+        )
+        lines += [
+            "",
+            f"Two processes whose gloo threads take each mutex of their queue {d['delay of a mutex, ms']} ms late "
+            f"(`{d['environment']['command']}`), {total} trials: {each}.",
+        ]
     return lines
 
 

@@ -4,7 +4,7 @@
 
 With one process, and with two under torchrun, where rank 0, rank 1 or everything is killed (SIGKILL).  A checkpoint is
 written after every step, so that many kills come while one is being written: those are counted (a half-written
-`checkpoint.new` is left).  The run is started anew with --resume after each kill.
+file is left).  The run is started anew with --resume after each kill.
 
     python benchmarks/faults.py --runtime --output benchmarks/results/faults.json
 
@@ -26,7 +26,7 @@ from typing import Any
 import runtime_faults
 
 from bayesbinn.environment import environment
-from bayesbinn.training.checkpoint import checkpoint_folder, load_checkpoint
+from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 
 TEXT = "digits --epochs 8 --width 512 --depth 2 --batch-size 32 --checkpoint-steps 1 --samples 0"
 SETTINGS = TEXT.split()
@@ -50,11 +50,9 @@ def finish(run: Path, processes: int) -> None:
 
 
 def steps_done(run: Path) -> int:
-    folder = checkpoint_folder(run)
-    try:
-        progress = json.loads((folder / "state.json").read_text())["progress"] if folder else {"epoch": 0, "batch": 0}
-    except (OSError, json.JSONDecodeError):  # replaced at this moment
+    if not has_checkpoint(run):
         return 0
+    progress = load_checkpoint(run)[2]["progress"]
     return int(progress["epoch"] * STEPS_PER_EPOCH + progress["batch"])
 
 
@@ -88,7 +86,7 @@ def experiment(folder: Path, processes: int, kills: int, rng: random.Random) -> 
         victim = rng.choice(["all", "rank 0", "rank 1"]) if processes > 1 else "all"
         kill(process, victim)
         victims[victim] = victims.get(victim, 0) + 1
-        saving += (run / "checkpoint.new").exists()
+        saving += any(run.glob(".checkpoint.safetensors.*.new"))
     finish(run, processes)
     parts = [load_checkpoint(r)[:2] for r in (calm, run)]
     equal = all(
@@ -113,7 +111,7 @@ def store(output: Path | None, part: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="JSON file, of which this writes the section `killed`")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--seed", type=int, default=2020)
@@ -128,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for processes in options.processes:
             runs.append(experiment(Path(folder), processes, options.kills, rng))
-            store(options.output, {"environment": environment(), "settings": TEXT, "runs": runs})
+            store(options.output, {"killed": {"environment": environment(), "settings": TEXT, "runs": runs}})
     if not all(run["weights, optimizer state and generators equal, bit for bit"] for run in runs):
         raise SystemExit("a killed run differs from the calm one")
 

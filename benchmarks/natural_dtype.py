@@ -15,8 +15,8 @@ from bayesbinn.environment import environment
 from bayesbinn.training.run import train
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {},
-    "mnist": {"width": 512, "batch_size": 100, "dropout": 0.1},
+    "digits": {"lr": 0.00835},
+    "mnist": {"width": 512, "batch_size": 100, "dropout": 0.1, "lr": 0.0002},
 }
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         for dtype in ("float32", "bfloat16"):
             settings = {
                 **RECIPES[arguments.data],
-                **{"preset": "uncertainty", "kl_weight": 0.002},
+                **{"estimator": "draw", "form": "plain", "momentum": 0.0, "kl_weight": 0.002},
                 **{"data": arguments.data, "epochs": arguments.epochs, "seed": seed, "natural_dtype": dtype},
                 "threads": 1,
             }

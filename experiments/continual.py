@@ -19,7 +19,7 @@ from bayesbinn.files import write_text
 from bayesbinn.recipes.recipe import read_results
 from bayesbinn.training.config import read_toml
 from bayesbinn.training.continual import train_continual
-from bayesbinn.training.continual_loop import ContinualCallbacks
+from bayesbinn.training.loop import Callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,7 +58,7 @@ def run_recipe(path: Path, output: Path, work: Path, only: list[str], seeds: lis
             if stored.get(run, {}).get(str(seed), {}).get("settings") == settings:
                 continue
             print(f"{output.stem}: {run}, seed {seed}", flush=True)
-            callbacks = ContinualCallbacks(task=lambda line, tasks: print(f"  task {line['task']}/{tasks}", flush=True))
+            callbacks = Callbacks(task=lambda line, tasks: print(f"  task {line['task']}/{tasks}", flush=True))
             folder = work / output.stem / f"{run}-{seed}"
             folder.parent.mkdir(parents=True, exist_ok=True)
             result = train_continual(settings, folder, resume=True, callbacks=callbacks)

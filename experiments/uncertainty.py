@@ -22,6 +22,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = 5  # of an ensemble
 FRONTIER = (0.0001, 0.0005, 0.002, 0.005, 0.01, 0.03, 0.1, 1.0)  # kl_weight
+PLAIN = {"method": "bayesbinn", "estimator": "draw", "form": "plain", "momentum": 0.0}
 SMALL = {
     "data": "mnist",
     "width": 128,
@@ -103,7 +104,7 @@ def study(s: Study, seeds: list[int]) -> None:
             s.evaluate("ensemble of 5 ste", seed, done, *MNIST, "--corruptions")
             s.evaluate("ensemble of 5 ste, own batch norm", seed, done, *MNIST, "--batch-norm", "own")
     for name, data, ood in (("fashion", "fashion-mnist", "mnist"), ("digits", "digits", "noise")):
-        settings = {"data": data, "method": "bayesbinn", "preset": "uncertainty", "kl_weight": 0.002, "threads": 1}
+        settings = {**PLAIN, "data": data, "lr": 0.00835, "kl_weight": 0.002, "threads": 1}
         if data == "fashion-mnist":
             settings |= {**bayes, "data": data, "epochs": 5}
         if s.train(name, {**settings, "seed": 0}):
@@ -111,7 +112,7 @@ def study(s: Study, seeds: list[int]) -> None:
             s.evaluate(f"{data} → {ood}, own batch norm", 0, [name], "--ood", ood, "--batch-norm", "own")
     for weight in FRONTIER:
         run = f"frontier-{weight:g}"
-        if s.train(run, {**SMALL, "method": "bayesbinn", "preset": "uncertainty", "kl_weight": weight, "seed": 0}):
+        if s.train(run, {**SMALL, **PLAIN, "lr": 0.12 * weight, "kl_weight": weight, "seed": 0}):
             options = ["--ood", "fashion-mnist", "--batch-norm", "own", "--scale"]
             s.evaluate("frontier", f"{weight:g}", [run], *options)
 

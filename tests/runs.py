@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bayesbinn.training.checkpoint import load_checkpoint
 
@@ -44,7 +45,11 @@ def final_state(run: Path) -> dict[str, Any]:
     model, training, state = load_checkpoint(run)
     result = json.loads((run / "evaluation.json").read_text())
     state["progress"] = {k: v for k, v in state["progress"].items() if k not in ("seconds", "log")}
-    tensors = {f"{part}/{k}": v.numpy().tobytes() for part, t in (("m", model), ("t", training)) for k, v in t.items()}
+    tensors = {
+        f"{part}/{k}": v.reshape(-1).view(torch.uint8).numpy().tobytes()
+        for part, t in (("m", model), ("t", training))
+        for k, v in t.items()
+    }
     evaluation = {k: v for k, v in result.items() if k not in ("environment", "train_seconds")}
     return {
         "state": {k: v for k, v in state.items() if k != "crc32"},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from .prediction import RegressionPrediction as RegressionPrediction
     from .prediction import predict as predict
     from .prediction import predict_regression as predict_regression
+    from .training import fit as fit
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ _NAMES = {
     "optim": ("BayesBiNN", "optimizer_for"),
     "posterior": ("posterior_summary", "sampled_weights"),
     "prediction": ("Prediction", "RegressionPrediction", "predict", "predict_regression"),
+    "training": ("fit",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

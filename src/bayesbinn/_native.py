@@ -12,6 +12,8 @@ from ctypes import c_char_p, c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
+
 ABI = 3
 STEM = "_bayesbinn"
 # result and arguments of what csrc/bayesbinn.h declares; a job is the bytes of its struct
@@ -99,16 +101,26 @@ def instruction_sets() -> list[str]:
     return [name for name in names if isa_index(found, name) >= 0]
 
 
+def check_choice() -> None:
+    """Refuse a `BAYESBINN_ISA` that this machine cannot run, before anything is done.
+
+    Raises:
+        UserError: as `chosen`.
+    """
+    if os.environ.get("BAYESBINN_ISA") and not numpy_wanted():
+        chosen()
+
+
 def chosen() -> str:
     """The instruction set in force: `BAYESBINN_ISA`, or the best there is.
 
     Raises:
-        ValueError: if `BAYESBINN_ISA` names none that this machine can run.
+        UserError: if `BAYESBINN_ISA` names none that this machine can run.
     """
     available = instruction_sets()
     wanted = os.environ.get("BAYESBINN_ISA")
     if not wanted:
         return available[-1]
     if wanted not in available:
-        raise ValueError(f"BAYESBINN_ISA is {wanted!r}, this machine can run {', '.join([*available, 'numpy'])}")
+        raise UserError(f"BAYESBINN_ISA is {wanted!r}, this machine can run {', '.join([*available, 'numpy'])}")
     return wanted

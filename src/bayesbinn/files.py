@@ -1,12 +1,18 @@
 """Files that are there whole or not at all, and what can be read of one that is damaged."""
 
-import contextlib
 import json
 import os
-import tempfile
+import socket
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
+
+HOST = socket.gethostname()
+
+
+def writer() -> str:
+    """Names this process among all that may share a disk."""
+    return f"{HOST}-{os.getpid()}"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -15,20 +21,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: under a name of its own, flushed to the disk, renamed."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Write a file so that it is there whole or not at all (a name of this process alone, flush to disk, rename)."""
+    temporary = path.with_name(f".{path.name}.{writer()}.new")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp's own mode is 0600
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+        temporary.unlink(missing_ok=True)
         raise
 
 

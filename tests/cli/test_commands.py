@@ -12,8 +12,8 @@ import pytest
 
 from bayesbinn import __version__
 from bayesbinn.cli.main import COMMANDS
-from bayesbinn.training.config import FIELDS, field_type, make_config, read_toml
-from bayesbinn.training.methods import METHODS
+from bayesbinn.training.config import make_config, read_toml, settings_of, to_toml
+from bayesbinn.training.methods import ESTIMATORS, METHODS
 from bayesbinn.training.models import MODELS
 from tests.runs import final_state, log
 
@@ -30,15 +30,39 @@ def test_help_and_version(cli):
         assert cli(name, "--help").stdout.startswith(f"Usage: main {name}")
 
 
-def test_train_help_shows_every_setting_with_its_default(cli):
-    text = " ".join(cli("train", "--help").stdout.split())
-    for name, f in FIELDS.items():
-        if name == "data":
-            continue
-        assert f"--{name.replace('_', '-')}" in text
-        if f.default is not None:
-            assert f"[default: {f.default}]" in text
+def test_train_help_shows_every_setting_with_its_default_by_topic(cli):
+    text = cli("train", "--help").stdout
+    topics = re.findall(r"^([A-Z][^:\n]*):$", text, re.MULTILINE)
+    assert topics == [
+        *("Data", "Network", "Training", "The Bayesian rule", "Options of other methods", "Output and machine"),
+        *("Methods", "Estimators of bayesbinn (--estimator)"),
+    ]
+    sections = dict(zip(topics, re.split(r"^[A-Z][^:\n]*:$", text, flags=re.MULTILINE)[1:], strict=True))
+    words = {topic: " ".join(section.split()) for topic, section in sections.items()}
+    for topic, name in (
+        ("Training", "epochs"),
+        ("The Bayesian rule", "kl-weight"),
+        ("Options of other methods", "clip"),
+    ):
+        assert f"--{name} " in words[topic]
+    everything = " ".join(words.values())
+    for choice in [*({"method": m} for m in METHODS), *({"estimator": e} for e in ESTIMATORS)]:
+        config = make_config(choice)
+        for name, value in settings_of(config).items():
+            if name not in ("data", *choice):
+                line = re.search(rf"--{name.replace('_', '-')}[ /].*?\[default: ([^\]]*)\]", everything)
+                assert str(value) in re.split(r"[;:] ", line[1]), (name, line[0])
+    assert "the method's" not in text
+    assert all(f"  {name} " in text for name in (*METHODS, *ESTIMATORS))
     assert all(model in text for model in MODELS)
+
+
+def test_quiet_prints_nothing(cli, here, tmp_path):
+    done = cli("train", "npz:images.npz", "--output", tmp_path / "run", "-q", *TINY)
+    assert (done.exit_code, done.output) == (0, "")
+    assert (tmp_path / "run" / "evaluation.json").exists()
+    failed = cli("train", "npz:none.npz", "--output", tmp_path / "other", "--quiet")
+    assert failed.stderr.startswith("error: no file at none.npz")
 
 
 def test_train_and_use_the_run(cli, tmp_path, monkeypatch):
@@ -63,9 +87,11 @@ def test_train_and_use_the_run(cli, tmp_path, monkeypatch):
     assert result == {k: v for k, v in stored.items() if k not in ("environment", "train_seconds")}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_from_the_command_line(cli, here, tmp_path, method):
-    done = cli("train", "npz:images.npz", "--method", method, "--output", tmp_path / "run", *TINY)
+@pytest.mark.parametrize(
+    "choice", [*(("--method", m) for m in METHODS), *(("--estimator", e) for e in ESTIMATORS)], ids=lambda c: c[1]
+)
+def test_every_method_from_the_command_line(cli, here, tmp_path, choice):
+    done = cli("train", "npz:images.npz", *choice, "--output", tmp_path / "run", *TINY)
     assert done.exit_code == 0, done.output
     assert len(log(tmp_path / "run")) == 2
     for command in ("evaluate", "inspect"):
@@ -98,24 +124,17 @@ def test_print_config_and_config_round_trip(cli, tmp_path):
     assert cli("train", "--config", recipe, "--print-config").stdout == printed
 
 
-def test_every_setting_survives_the_round_trip(cli, tmp_path):
-    odd = {
-        "data": "npz:a b.npz",
-        "kl_weight_end": 0.5,
-        "num_data": 77,
-        "momentum": 0.5,
-        "init": "zeros",
-        "magnitude": 3,
-        "natural_dtype": "float32",  # bfloat16 goes without momentum
-    }
-    for name, f in FIELDS.items():
-        if f.metadata.get("choices"):
-            odd.setdefault(name, f.metadata["choices"][-1])
-        elif field_type(name) is bool:
-            odd[name] = not f.default
-        elif field_type(name) in (int, float) and f.default is not None:
-            odd[name] = field_type(name)(f.metadata["minimum"] + 0.5) + field_type(name)(f.metadata["minimum"] != 0)
-    odd |= {"depth": 3, "width_multiplier": 0.5, "dropout": 0.3}
+@pytest.mark.parametrize(
+    "choice", [*({"method": m} for m in METHODS), *({"estimator": e} for e in ESTIMATORS)], ids=str
+)
+def test_every_setting_survives_the_round_trip(cli, tmp_path, choice):
+    odd = settings_of(make_config(choice))
+    for name, value in odd.items():
+        if name in ("batch_size", "epochs", "width", "train_samples"):
+            odd[name] = value + 2
+        elif name not in (*choice, "model", "natural_dtype") and isinstance(value, (bool, int, float)):
+            odd[name] = not value if isinstance(value, bool) else value / 2 if isinstance(value, float) else value + 1
+    odd |= {"data": "npz:a b.npz", "init": "zeros"} if "init" in odd else {"data": "npz:a b.npz"}
     words = []
     for name, value in odd.items():
         flag = name.replace("_", "-")
@@ -125,8 +144,9 @@ def test_every_setting_survives_the_round_trip(cli, tmp_path):
             words += [f"--{flag}", value]
     first = cli("train", odd["data"], *words, "--print-config")
     assert first.exit_code == 0, first.output
-    assert {name: read_toml_text(tmp_path, first.stdout)[name] for name in odd} == odd
+    assert read_toml_text(tmp_path, first.stdout) == odd
     assert cli("train", "--config", tmp_path / "recipe.toml", "--print-config").stdout == first.stdout
+    assert first.stdout == to_toml(make_config(odd))
 
 
 def read_toml_text(folder, text):

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bayesbinn.cli import main
+from bayesbinn.training.strategies import STRATEGIES
 
 SMALL = ["--tasks", "2", "--epochs", "1", "--batch-size", "128", "--width", "16", "--samples", "2"]
 
@@ -44,7 +45,7 @@ def test_the_report_shows_every_task(tmp_path: Path) -> None:
 
 
 def test_settings_can_be_printed_and_read_back(tmp_path: Path) -> None:
-    status, recipe = call("rotated-digits", "--strategy", "window", "--window", "500", "--print-config")
+    status, recipe = call("rotated-digits", "--strategy", "palimpsest", "--window", "500", "--print-config")
     assert status == 0
     (tmp_path / "recipe.toml").write_text(recipe)
     assert call("--config", str(tmp_path / "recipe.toml"), "--print-config") == (0, recipe)
@@ -66,20 +67,17 @@ def test_errors_are_one_sentence_and_status_2(tmp_path: Path, words: list[str], 
     assert not (tmp_path / "run").exists()
 
 
-def test_help_names_every_strategy() -> None:
+def test_help_names_every_strategy_and_real_defaults() -> None:
     status, text = call("--help")
     assert status == 0
-    for name in (
-        "prior",
-        "window",
-        "palimpsest",
-        "bimu",
-        "replay",
-        "naive",
-        "joint",
-        "ewc",
-        "ste",
-        "float",
-        "bayesbinn-2020",
-    ):
+    for name in STRATEGIES:
         assert f"  {name} " in text
+    words = " ".join(text.split())
+    assert "[default: 0.4; bayesbinn-2020, palimpsest: 1.0]" in words  # kl_weight
+    assert "--strength" in text.partition("Options of strategies:")[2].partition("\n\n")[0]
+    assert "the strategy's" not in words
+
+
+def test_quiet_prints_nothing(tmp_path: Path) -> None:
+    assert call("permuted-digits", *SMALL, "-q", "--output", str(tmp_path / "run")) == (0, "")
+    assert (tmp_path / "run/results.json").exists()

@@ -1,6 +1,5 @@
 """Real processes, killed, terminated and interrupted: the run goes on to the very bits of an undisturbed one."""
 
-import json
 import random
 import signal
 import subprocess
@@ -9,7 +8,9 @@ import time
 
 import pytest
 
+from bayesbinn.files import HOST
 from bayesbinn.training import train
+from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 from tests.runs import TINY, blobs_file, contents, final_state
 
 SETTINGS = {**TINY, "epochs": 60, "augment": "crop-flip", "checkpoint_steps": 1}  # a checkpoint after every step
@@ -47,10 +48,9 @@ def start(data, tmp_path, environment):
 
 
 def steps_done(run):
-    try:
-        progress = json.loads((run / "checkpoint" / "state.json").read_text())["progress"]
-    except FileNotFoundError:
+    if not has_checkpoint(run):
         return 0
+    progress = load_checkpoint(run)[2]["progress"]
     return progress["epoch"] * 3 + progress["batch"]
 
 
@@ -82,14 +82,26 @@ def test_killed_terminated_and_interrupted_at_random_moments(start, data, tmp_pa
         assert done[-2] < done[-1] < TOTAL
         if number != signal.SIGKILL:  # asked kindly, it says how to go on, and has saved the last step
             assert err == f"stopped and saved: continue with bayesbinn train --output {run} --resume\n"
-            assert "checkpoint.new" not in contents(run)
+            assert not any(name.endswith((".new", ".lock")) for name in contents(run))
     assert "evaluation.json" not in contents(run)
     train({}, run, resume=True)
     assert final_state(run) == undisturbed
     assert set(contents(run)) == {
-        *("config.toml", "metrics.jsonl", "evaluation.json", "report.html"),
-        *("checkpoint", "checkpoint/model.safetensors", "checkpoint/training.safetensors", "checkpoint/state.json"),
+        *("config.toml", "checkpoint.safetensors", "metrics.jsonl", "evaluation.json", "report.html"),
     }
+
+
+def test_two_processes_one_folder(start, tmp_path, undisturbed):
+    first = start()
+    wait_for_steps(tmp_path / "run", 1, first)
+    second = start()
+    _, err = second.communicate(timeout=240)
+    assert (second.returncode, first.poll()) == (2, None)
+    said = f"error: {tmp_path / 'run'} is being written by process {first.pid} on {HOST}: wait for its end, or choose"
+    assert err == f"{said} another --output\n"
+    _, err = first.communicate(timeout=240)
+    assert (first.returncode, err) == (0, "")
+    assert final_state(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.slow

@@ -1,12 +1,17 @@
 """`bayesbinn reproduce`: real training processes, interrupted, resumed, failing; results stored once."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from bayesbinn.files import HOST
+from bayesbinn.locks import one_writer
+from bayesbinn.training.checkpoint import load_checkpoint
 
 RECIPE = """
 title = "two runs"
@@ -118,7 +123,7 @@ def test_interrupted_it_saves_and_goes_on(cli, recipe, tmp_path, environment, nu
     assert process.returncode == 130
     assert "mode" not in out
     assert "stopped, with everything saved in runs/reproduce: the same command goes on from there" in err
-    left = json.loads((log.parent / "checkpoint" / "state.json").read_text())["progress"]
+    left = load_checkpoint(log.parent)[2]["progress"]
     assert left["epoch"] >= 3
     text = log.with_name("config.toml").read_text()
     assert "epochs = 60" in text
@@ -147,3 +152,12 @@ def test_bad_calls_train_nothing(cli, recipe, tmp_path):
     assert "unknown setting 'lrr': did you mean 'lr'?" in done.stderr
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "experiments" / "results").exists()
+
+
+def test_one_recipe_one_process(cli, recipe, tmp_path):
+    work = tmp_path / "runs" / "reproduce" / "digits-smoke"
+    with one_writer(work):
+        done = cli("reproduce", "digits")
+    assert done.exit_code == 2
+    assert f"{work.relative_to(tmp_path)} is being written by process {os.getpid()} on {HOST}: wait" in done.stderr
+    assert not (tmp_path / "runs").exists()

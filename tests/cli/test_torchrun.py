@@ -1,6 +1,5 @@
 """Several real processes under torchrun: killed, terminated, silent, on a full disk; and what is refused."""
 
-import json
 import os
 import random
 import resource
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bayesbinn.training.checkpoint import load_checkpoint
+from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 from tests.runs import TINY, blobs_file, final_state
 
 SETTINGS = {**TINY, "epochs": 60, "augment": "crop-flip", "checkpoint_steps": 1}
@@ -41,10 +40,9 @@ class Job:
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def steps_done(self):
-        try:
-            progress = json.loads((self.run / "checkpoint" / "state.json").read_text())["progress"]
-        except FileNotFoundError:
+        if not has_checkpoint(self.run):
             return 0
+        progress = load_checkpoint(self.run)[2]["progress"]
         return progress["epoch"] * 3 + progress["batch"]
 
     def wait_for_steps(self, count):
@@ -113,9 +111,11 @@ def test_terminated_together_and_on_a_full_disk(start, tmp_path, undisturbed):
     assert said == [f"stopped and saved: continue with bayesbinn train --output {run} --resume"]
     done = job.steps_done()
     assert 4 <= done < TOTAL
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoint", "config.toml"] + ["metrics.jsonl"] * (done >= 3)
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoint.safetensors", "config.toml"] + ["metrics.jsonl"] * (
+        done >= 3
+    )
 
-    size = (run / "checkpoint" / "training.safetensors").stat().st_size
+    size = (run / "checkpoint.safetensors").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
     try:
         full = start()

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bayesbinn.cli import main
 from bayesbinn.training.config import make, read_toml
-from bayesbinn.training.continual_config import ContinualConfig, resolve_continual
+from bayesbinn.training.strategies import ContinualConfig
 from experiments import continual, continual_tables
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def test_every_run_of_a_recipe_resolves_and_its_command_means_the_same(path: Pat
     for run in recipe["runs"]:
         settings = continual.settings_of(recipe, run, seed=3)
         config = make(ContinualConfig, settings)
-        assert (config.seed, resolve_continual(config, 60_000).strategy) == (3, config.strategy)
+        assert (config.seed, config.stream_seed) == (3, settings["stream_seed"])
         words = shlex.split(continual.command(settings))[1:]
         shown = CliRunner().invoke(main, [*words, "--print-config"])
         assert shown.exit_code == 0, shown.output

@@ -1,11 +1,18 @@
 """Settings: checked whatever way they come, and the same after a round trip through a file."""
 
-import dataclasses
-
 import pytest
 
 from bayesbinn.errors import UserError
-from bayesbinn.training.config import FIELDS, Config, field_type, make_config, read_toml, to_toml
+from bayesbinn.training.config import Config, make, make_config, read_toml, settings_of, to_toml
+from bayesbinn.training.methods import ESTIMATORS, METHODS
+from bayesbinn.training.options import options_of
+from bayesbinn.training.strategies import STRATEGIES, ContinualConfig
+
+CHOICES = [
+    *((Config, {"method": name}) for name in METHODS),
+    *((Config, {"estimator": name}) for name in ESTIMATORS),
+    *((ContinualConfig, {"strategy": name, "method": m}) for name, row in STRATEGIES.items() for m in row.methods),
+]
 
 
 def test_later_sources_win():
@@ -13,33 +20,69 @@ def test_later_sources_win():
     assert (config.epochs, config.width, config.depth) == (5, 8, Config().depth)
 
 
-def test_defaults_pass_their_own_checks():
-    given = {k: v for k, v in dataclasses.asdict(Config()).items() if v is not None}
-    assert make_config(given) == Config()
+def ids(value):
+    return "-".join(map(str, value.values())) if isinstance(value, dict) else value.__name__
+
+
+@pytest.mark.parametrize(("kind", "choice"), CHOICES, ids=ids)
+def test_what_a_run_stores_is_all_that_is_in_force(tmp_path, kind, choice):
+    config = make(kind, choice, {"data": "npz:a 'quoted' \"näme\"\\.npz", "seed": 3})
+    (tmp_path / "recipe.toml").write_text(to_toml(config), encoding="utf-8")
+    stored = read_toml(tmp_path / "recipe.toml")
+    assert make(kind, stored) == config
+    assert stored == settings_of(config)
+    assert all(value is not None for value in stored.values())
+    assert choice.items() <= stored.items()
+
+
+def test_options_belong_to_their_choice():
+    config = make_config({"estimator": "concrete", "temperature": 0.5, "lr": 0.3, "cooling": 4})
+    assert (config.method_options.lr, config.method_options.cooling) == (0.3, 4.0)
+    assert config.estimator_options.temperature == 0.5
+    assert "temperature" not in settings_of(make_config({}))
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("settings", "message"),
     [
-        Config(),
-        Config(
-            data="npz:a 'quoted' \"näme\"\\.npz",
-            lr=1e-4,
-            temperature=1e-10,
-            num_data=60_000,
-            affine=False,
-            init="zeros",
-        ),
+        ({"clip": 1.0}, r"method 'bayesbinn' takes no clip: leave it out .it is for method ste."),
+        ({"method": "float", "momentum": 0.5}, r"method 'float' takes no momentum: .* bayesbinn, bayesbinn-2020"),
+        ({"method": "ste", "estimator": "draw"}, r"method 'ste' takes no estimator: .*method bayesbinn"),
+        ({"temperature": 1.0}, r"'bayesbinn' takes no temperature: .*method bayesbinn-2020; estimator concrete"),
+        ({"method": "ste", "temperature": 1.0}, r"method 'ste' takes no temperature"),
+        ({"method": "bayesbin"}, r"unknown method 'bayesbin': did you mean 'bayesbinn'\?"),
+        ({"estimator": "reinmx"}, r"unknown estimator 'reinmx': did you mean 'reinmax'\?"),
+        ({"clipp": 1.0}, r"unknown setting 'clipp': did you mean 'clip'\?"),
+        ({"natural_dtype": "bfloat16", "cooling": 3}, r"natural_dtype bfloat16 goes without cooling, got 3\.0"),
     ],
 )
-def test_toml_round_trip(tmp_path, config):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(to_toml(config), encoding="utf-8")
-    assert make_config(read_toml(recipe)) == config
+def test_options_of_other_choices_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_config(settings)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_real_ends_must_leave_something_binary(depth):
+    with pytest.raises(UserError, match=f"real_ends leaves no binary layer in an mlp of depth {depth}: use"):
+        make_config({"depth": depth, "real_ends": True})
+    make_config({"depth": depth, "real_ends": True, "method": "float"})
+
+
+def test_a_strategy_on_streams_has_the_defaults_that_were_measured_there():
+    config = make(ContinualConfig, {})
+    assert (config.method, config.method_options.estimator, config.method_options.kl_weight) == (
+        "bayesbinn",
+        "draw",
+        0.4,
+    )
+    assert make(ContinualConfig, {"kl_weight": 0.1}).method_options.kl_weight == 0.1
+    assert make(ContinualConfig, {"strategy": "ewc"}).method == "float"
+    assert make(ContinualConfig, {"strategy": "palimpsest"}).schedule == "constant"
+    assert make(ContinualConfig, {"strategy": "palimpsest", "schedule": "cosine"}).schedule == "cosine"
 
 
 def test_whole_numbers_serve_as_numbers_but_not_the_reverse():
-    lr = make_config({"lr": 1}).lr
+    lr = make_config({"lr": 1}).method_options.lr
     assert lr == 1.0
     assert type(lr) is float
     with pytest.raises(UserError, match=r"epochs must be a whole number, got 2\.0"):
@@ -61,10 +104,10 @@ def test_whole_numbers_serve_as_numbers_but_not_the_reverse():
         ({"lr": float("nan")}, "lr must be at least 0, got nan"),
         ({"lr": float("inf")}, "lr must be at most 1000000000, got inf"),
         ({"lr": 10**400}, "lr must be at most 1000000000"),
-        ({"num_data": 0}, "num_data must be at least 1, got 0"),
-        ({"temperature": 0.0}, r"temperature must be above 0, got 0\.0"),
-        ({"temperature": -1}, "temperature must be above 0, got -1"),
-        ({"temperature": float("nan")}, "temperature must be above 0, got nan"),
+        ({"num_data": -1}, "num_data must be at least 0, got -1"),
+        ({"kl_weight": 0.0}, r"kl_weight must be above 0, got 0\.0"),
+        ({"kl_weight": -1}, "kl_weight must be above 0, got -1"),
+        ({"kl_weight": float("nan")}, "kl_weight must be above 0, got nan"),
         ({"momentum": 1.0}, r"momentum must be at most 0\.9999, got 1\.0"),
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
@@ -78,11 +121,16 @@ def test_bad_settings(setting, message):
         make_config(setting)
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if field_type(name) in (int, float)])
-def test_every_number_has_bounds(name):
-    for value in (-1, 10**400):
-        with pytest.raises(UserError, match=f"{name} must be "):
-            make_config({name: value})
+@pytest.mark.parametrize(("kind", "choice"), CHOICES, ids=ids)
+def test_every_number_has_bounds(kind, choice):
+    settings = settings_of(make(kind, choice))
+    records = [kind, *(type(getattr(make(kind, choice), f"{what}_options")) for what in kind.tables)]
+    fields = {name: f for record in records for name, f in options_of(record).items()}
+    assert fields.keys() == settings.keys()
+    for name, f in fields.items():
+        for value in (-1, 10**400) if f.type in (int, float) else ():
+            with pytest.raises(UserError, match=f"{name} must be "):
+                make(kind, choice, {name: value})
 
 
 def test_files_that_are_no_recipes(tmp_path):

@@ -12,24 +12,23 @@ import numpy as np
 import pytest
 import torch
 
-from bayesbinn.continual import Naive
 from bayesbinn.training import UserError
-from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import make
-from bayesbinn.training.continual import build, train_continual
-from bayesbinn.training.continual_config import STRATEGIES, ContinualConfig, resolve_continual
-from bayesbinn.training.continual_loop import ContinualCallbacks
-from bayesbinn.training.loop import StoppedError
+from bayesbinn.training.continual import build, joint, train_continual
+from bayesbinn.training.loop import Callbacks, StoppedError
+from bayesbinn.training.strategies import STRATEGIES, ContinualConfig
 from bayesbinn.training.tasks import load_stream
 
 SMALL: dict[str, Any] = {"tasks": 2, "epochs": 1, "batch_size": 128, "width": 16, "depth": 1, "samples": 2}
 KEPT = ("matrix", "mode_row", "mean_row", "untrained", "metrics")
 
 CASES = [
-    *({"strategy": name} for name in STRATEGIES),
+    *({"strategy": name, "method": method} for name, row in STRATEGIES.items() for method in row.methods),
     {"statistics": "task"},
     {"statistics": "shared", "affine": True},
-    {"strategy": "window", "blend": 0.5, "metaplasticity": 0.1, "limit": 1.0},
+    {"strategy": "palimpsest", "blend": 0.5, "metaplasticity": 0.1, "momentum": 0.0},
+    {"form": "weight", "estimator": "mean", "train_samples": 2, "precision": "bfloat16", "warmup": 0.5},
+    {"statistics": "shared", "augment": "crop-flip"},
     {"strategy": "replay", "buffer": 50, "head": "multi"},
     {"data": "split-digits", "head": "multi", "strategy": "joint"},
     {"data": "rotated-digits"},
@@ -46,9 +45,9 @@ def kept(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def stopping_at(step: int) -> ContinualCallbacks:
+def stopping_at(step: int) -> Callbacks:
     steps: list[int] = []
-    return ContinualCallbacks(step=lambda task, done, total: steps.append(done), stop=lambda: len(steps) == step)
+    return Callbacks(step=lambda done, total: steps.append(done), stop=lambda: len(steps) == step)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
@@ -87,7 +86,7 @@ def test_joint_training_takes_as_many_steps(tmp_path: Path) -> None:
     counts = []
     for strategy in ("naive", "joint"):
         steps: list[int] = []
-        callbacks = ContinualCallbacks(step=lambda task, done, total, steps=steps: steps.append(total))
+        callbacks = Callbacks(step=lambda done, total, steps=steps: steps.append(total))
         train_continual(small({"strategy": strategy}), tmp_path / strategy, callbacks=callbacks)
         counts.append(len(steps))
     assert counts[0] == counts[1] > 0
@@ -109,17 +108,21 @@ def test_prior_protects_what_naive_forgets(tmp_path: Path) -> None:
         ({"data": "shuffled-digits"}, "unknown stream 'shuffled-digits'"),
         ({"data": "permuted-digit"}, "did you mean 'digits'"),
         ({"strategy": "priors"}, "did you mean 'prior'"),
-        ({"strategy": "naive", "strength": 2.0}, "'naive' takes no strength"),
+        ({"strategy": "window"}, "unknown strategy 'window'"),
+        ({"strategy": "naive", "strength": 2.0}, "'naive' takes no strength: .* strategy prior, ewc"),
+        ({"window": 5.0}, "method 'bayesbinn' takes no window: .* method palimpsest, bimu"),
+        ({"cooling": 2.0}, "continual takes no cooling"),
         ({"strategy": "ewc", "method": "ste"}, "does not go with method 'ste'"),
         ({"strategy": "replay", "buffer": 100_000}, "buffer 100000 is larger than the data, 2874 examples"),
         ({"blend": 0.5}, "needs task boundaries"),
         ({"statistics": "task", "strategy": "joint"}, "need batches of one task"),
         ({"batch_size": 5000}, "batch_size 5000 exceeds the 1437 training examples"),
         ({"ood": "permuted"}, "unknown data set"),
-        ({"warmup": 1.0}, "continual takes no warmup"),
+        ({"validation": 0.1}, "continual takes no validation"),
+        ({"lr": 5.0}, "lr must be in"),
         ({"tasks": 0}, "tasks must be at least 1"),
-        ({"strategy": "window", "window": 10.0, "batch_size": 100}, "batch_size of at most the window"),
-        ({"strategy": "float", "lr": 1e9, "depth": 6, "output_gain": 1e9}, "loss became"),
+        ({"strategy": "palimpsest", "window": 10.0, "batch_size": 100}, "batch_size of at most the window"),
+        ({"strategy": "naive", "method": "float", "lr": 1e9, "depth": 6, "output_gain": 1e9}, "loss became"),
     ],
 )
 def test_bad_settings_are_one_sentence(tmp_path: Path, settings: dict[str, Any], why: str) -> None:
@@ -132,7 +135,7 @@ def test_resuming_with_another_stream_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     write_tasks(folder, seed=0)
     settings = small({"data": f"tasks:{folder}", "batch_size": 20})
-    callbacks = ContinualCallbacks(stop=lambda: True)
+    callbacks = Callbacks(stop=lambda: True)
     with pytest.raises(StoppedError):
         train_continual(settings, tmp_path / "run", callbacks=callbacks)
     with pytest.raises(UserError, match="was started with data = "):
@@ -140,7 +143,7 @@ def test_resuming_with_another_stream_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was started with stream_seed = 0, not 5"):
         train_continual({"stream_seed": 5}, tmp_path / "run", resume=True)
     write_tasks(folder, seed=1)  # the same files, other contents
-    with pytest.raises(UserError, match="another stream"):
+    with pytest.raises(UserError, match="of another run: stream is"):
         train_continual({}, tmp_path / "run", resume=True)
 
 
@@ -192,22 +195,44 @@ def test_own_tasks_of_different_shapes_are_refused(tmp_path: Path) -> None:
         load_stream(make(ContinualConfig, {"data": f"tasks:{tmp_path}", "tasks": 2}))
 
 
-def test_the_window_sets_what_a_step_forgets() -> None:
-    config = make(ContinualConfig, {"strategy": "window", "window": 5000.0, "batch_size": 50, "kl_weight": 0.5})
+@pytest.mark.parametrize(("window", "steps"), [(5000.0, 100.0), (0.0, 5 * 1437 / 50)])
+def test_the_window_sets_what_a_step_forgets(tmp_path: Path, window: float, steps: float) -> None:
+    settings = {"strategy": "palimpsest", "window": window, "batch_size": 50, "kl_weight": 0.5}
+    config = make(ContinualConfig, settings)
+    trainer, _ = build(config, load_stream(config), tmp_path)
+    group = trainer.optimizer.param_groups[0]
+    assert (group["window"], group["num_examples"]) == (pytest.approx(steps), 100.0)
+
+
+def test_a_weight_of_nan_never_reaches_a_checkpoint(tmp_path: Path) -> None:
+    config = make(ContinualConfig, small({}))
+    trainer, _ = build(config, load_stream(config), tmp_path / "run")
+    (tmp_path / "run").mkdir()
+
+    def poison(done: int, total: int) -> None:
+        if done == total:  # no loss is left to tell
+            torch.nn.init.constant_(trainer.optimizer.param_groups[0]["params"][0], float("nan"))
+
+    with pytest.raises(UserError, match=r"became NaN or infinite around step 11 of 11 of task 1: training stopped"):
+        trainer.fit(Callbacks(step=poison))
+    assert not (tmp_path / "run/checkpoint").exists()
+
+
+def test_joint_training_sees_every_task_at_once() -> None:
+    config = make(ContinualConfig, {"data": "split-digits", "tasks": 5, "head": "multi"})
     stream = load_stream(config)
-    config = resolve_continual(config, len(stream[0].train))
-    _, optimizers, strategy = build(stream, config)
-    group = optimizers["binary"].param_groups[0]
-    assert group["lr"] * group["kl_weight"] == pytest.approx(50 / 5000)
-    assert group["num_data"] == 5000
-    assert isinstance(strategy, Naive)
+    mixed = joint(stream)
+    assert len(mixed) == 5
+    assert {len(task.train) for task in mixed} == {sum(len(task.train) for task in stream)}
+    assert sorted(set(mixed[2].train.y.tolist())) == list(range(10))
+    assert torch.equal(mixed[2].test.y, stream[2].test.y)
 
 
-def test_the_window_keeps_to_its_limit(tmp_path: Path) -> None:
-    train_continual(small({"strategy": "window", "window": 1000.0, "limit": 0.5}), tmp_path / "run")
-    model, _, _ = load_checkpoint(tmp_path / "run")
-    largest = max(float(v.abs().max()) for name, v in model.items() if name.endswith("natural"))
-    assert largest == 0.5  # reached, and not passed
+def test_every_epoch_of_a_stream_is_logged(tmp_path: Path) -> None:
+    train_continual(small({"epochs": 2}), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [(line["task"], line["epoch"]) for line in lines] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert all({"loss", "accuracy", "test_accuracy", "kl", "flip_rate"} <= line.keys() for line in lines)
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import make_config
 from bayesbinn.training.distributed import World, connect, ranks
 from bayesbinn.training.loop import StoppedError, rate_factor
-from bayesbinn.training.methods import apply_method, resolve
 from bayesbinn.training.models import build_model
+from bayesbinn.training.run import binary_, optimizer_of
 from tests.runs import blobs_file, final_state, log
 from tests.training.two_ranks import SETTINGS, STOP, stop_after
 
@@ -85,13 +85,13 @@ def assert_same_runs(folder, *names):
 
 def averaged_by_one_process(data, settings):
     """Two networks side by side, each with the draws of a rank; their gradients averaged; no process group."""
-    config = resolve(make_config({**settings, "data": data}), 100)
+    config = make_config({**settings, "data": data})
     loaded = load_data(data)
     torch.manual_seed(config.seed)
-    first = build_model(config.model_config, loaded.input_shape, loaded.num_classes, loaded.mean, loaded.std)
-    first, optimizers = apply_method(first, config)
+    first = binary_(build_model(config, loaded.input_shape, loaded.num_classes, loaded.mean, loaded.std), config)
+    optimizer = optimizer_of(first, config, len(loaded.train))
     nets = [first, copy.deepcopy(first)]
-    rates = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
+    rates = [group["lr"] for group in optimizer.param_groups]
     states = []
     for rank in range(2):
         World(rank, 2).seed(config.seed)
@@ -112,9 +112,9 @@ def averaged_by_one_process(data, settings):
                 p.grad = p.grad / 2 + q.grad / 2
             for p, q in zip(*(net.buffers() for net in nets), strict=True):
                 p.copy_(p / 2 + q / 2)
-        for name, optimizer in optimizers.items():
-            optimizer.param_groups[0]["lr"] = rates[name] * rate_factor(config, step, steps)
-            optimizer.step()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_factor(config, step, steps)
+        optimizer.step()
     calibrate_(first, loaded.calibration(config.augment))
     return first.state_dict()
 

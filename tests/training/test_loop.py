@@ -5,14 +5,17 @@ import math
 import pytest
 import torch
 
+import bayesbinn as bb
+from bayesbinn.continual import Examples, from_tasks
 from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
 from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import Config, make_config
-from bayesbinn.training.loop import Callbacks, StoppedError, Trainer, mode_metrics, rate_factor
-from bayesbinn.training.methods import METHODS, apply_method, resolve
+from bayesbinn.training.loop import Callbacks, Course, StoppedError, Trainer, rate_factor
+from bayesbinn.training.measure import mode_metrics
+from bayesbinn.training.methods import ESTIMATORS, METHODS
 from bayesbinn.training.models import build_model
-from bayesbinn.training.run import train
+from bayesbinn.training.run import binary_, optimizer_of, train
 from tests.runs import TINY, blobs, blobs_file, contents, final_state, log
 
 EPOCHS, STEPS = 3, 3  # 100 examples in batches of 32
@@ -34,12 +37,21 @@ def stop_after(steps):
     return Callbacks(step=step, stop=lambda: done[0] >= steps)
 
 
+CHOICES = [*({"method": m} for m in METHODS), *({"estimator": e} for e in ESTIMATORS if e != "mean")]
 VARIANTS = [
     *({"method": method} for method in METHODS),
-    {"momentum": 0.9, "train_samples": 2, "augment": "crop-flip", "warmup": 1.5, "validation": 0.02},
-    {"method": "concrete", "temperature_end": 0.1, "kl_weight": 0.1, "kl_weight_end": 0.01},
-    {"cooling": 50.0, "kl_share": "layers", "estimator": "mean", "depth": 2},
-    {"cooling": 5.0, "momentum": 0.9},
+    *({"estimator": estimator} for estimator in ESTIMATORS if estimator != "mean"),
+    {
+        "form": "factored",
+        "momentum": 0.5,
+        "train_samples": 2,
+        "augment": "crop-flip",
+        "warmup": 1.5,
+        "validation": 0.02,
+    },
+    {"cooling": 50.0, "form": "tensor", "depth": 2},
+    {"cooling": 5.0, "form": "plain"},
+    {"natural_dtype": "bfloat16"},
     {"method": "ste", "schedule": "constant", "checkpoint_steps": 1, "real_ends": True, "depth": 2},
     {"model": "resnet18", "width_multiplier": 0.125, "augment": "crop-flip"},
     {"model": "vgg-small", "width_multiplier": 0.02, "method": "float"},
@@ -62,9 +74,10 @@ def test_stopped_after_every_step_and_resumed_is_as_if_nothing_had_happened(tmp_
     assert (tmp_path / "parts" / "config.toml").read_text() == (tmp_path / "whole" / "config.toml").read_text()
 
 
-def test_a_cooled_posterior_ends_at_its_kl_weight(tmp_path, data):
-    """Cooled, with the data switched off by lr 0, λ grows by just the cooling, and the mode stays."""
-    settings = {**TINY, "data": data, "epochs": EPOCHS, "magnitude": 0.1}
+@pytest.mark.parametrize("form", ["plain", "tensor", "factored", "weight"])
+def test_a_cooled_posterior_ends_at_its_kl_weight(tmp_path, data, form):
+    """Cooled, with learning switched off by lr 0, λ grows by just the cooling, and the mode stays."""
+    settings = {**TINY, "data": data, "epochs": EPOCHS, "magnitude": 0.1, "form": form}
     for name, more in (("constant", {}), ("cooled", {"cooling": 20.0})):
         train({**settings, "lr": 0.0, "kl_weight": 0.5, **more}, tmp_path / name)
     constant, cooled = (load_checkpoint(tmp_path / name) for name in ("constant", "cooled"))
@@ -73,8 +86,35 @@ def test_a_cooled_posterior_ends_at_its_kl_weight(tmp_path, data):
     for name in naturals:
         torch.testing.assert_close(cooled[0][name], 20 * constant[0][name], rtol=1e-4, atol=0.0)
     for _, _, state in (constant, cooled):
-        (group,) = state["optimizers"]["binary"]["param_groups"]
-        assert group["kl_weight"] == pytest.approx(0.5)
+        assert state["optimizer"]["param_groups"][0]["kl_weight"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("form", "end"), [("plain", 0.5), ("tensor", 0.5), ("weight", 0.5)])
+def test_cooling_leaves_the_rate_at_the_end_what_it_is(tmp_path, form, end):
+    training, _ = trainer(tmp_path / "run", lr=0.5, form=form, cooling=16.0, schedule="constant")
+    seen = []
+    training.fit(Callbacks(step=lambda done, total: seen.append(training.optimizer.param_groups[0]["lr"])))
+    rise = [1.0 if form == "plain" else 16 ** ((step + 1) / TOTAL - 1) for step in range(TOTAL)]
+    assert seen == pytest.approx([0.5 * r for r in rise])
+    assert seen[-1] == pytest.approx(end)
+
+
+def test_schedules_keep_what_differs_between_groups(tmp_path):
+    """Schedules and cooling multiply each group's own numbers: a layer of its own stays apart from the others."""
+    training, _ = trainer(tmp_path / "run", depth=2, cooling=100.0, kl_weight=1e-3, lr=0.1)
+    net, config = training.net, training.config
+    naturals = [p for name, p in net.named_parameters() if name.endswith("natural")]
+    real = [p for name, p in net.named_parameters() if not name.endswith("natural")]
+    groups = [{"params": [p], "kl_weight": 0.1 * 2.0**i, "lr": 0.1 * 3.0**i} for i, p in enumerate(naturals)]
+    rule = bb.BayesBiNN(groups, lr=0.1, num_data=100, form="weight", momentum=0.9)
+    optimizer = bb.optim.NetworkOptimizer(rule, torch.optim.Adam(real))
+    training = Trainer(net, optimizer, training.course, config, tmp_path / "run", {})
+    training.fit()
+    ends = [(group["kl_weight"], group["lr"]) for group in rule.param_groups]
+    last = rate_factor(config, TOTAL - 1, STEPS)
+    for i, (kl_weight, lr) in enumerate(ends):
+        assert kl_weight == pytest.approx(0.001 * 2.0**i)
+        assert lr == pytest.approx(0.1 * 3.0**i * last)
 
 
 def test_the_seed_decides_all_and_something(tmp_path, data):
@@ -136,24 +176,29 @@ def test_log(tmp_path, data):
     }
 
 
+LATENT = {"lr": 0.02}  # the defaults are for more than 100 examples and 60 steps
+LEARNING = [
+    *({"estimator": e} for e in ESTIMATORS if e != "disarm"),  # too noisy to learn in 60 steps
+    *({"method": m} for m in ("bayesbinn-2020", "bop", "float")),
+    *({"method": m, **LATENT} for m in ("ste", "pmf", "md-tanh", "adaste")),
+]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "disarm"])  # too noisy to learn in 60 steps
-def test_it_learns(tmp_path, data, method, precision):
-    # the defaults are for more than 100 examples and 60 steps
-    lr = {"lr": 0.02} if "beta" in METHODS[method].defaults or method == "ste" else {}
-    lr = {"lr": 1.0} if "kl_weight" in METHODS[method].defaults and method != "bayesbinn-2020" else lr
-    settings = {**TINY, **lr, "data": data, "epochs": 20, "method": method, "precision": precision}
+@pytest.mark.parametrize("choice", LEARNING, ids=lambda choice: "-".join(map(str, choice.values())))
+def test_it_learns(tmp_path, data, choice, precision):
+    settings = {**TINY, **choice, "data": data, "epochs": 20, "precision": precision}
     result = train(settings, tmp_path / "run")
     assert result["mode"]["accuracy"] >= 0.9
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_step_in_bfloat16_is_that_of_float32_rounded(tmp_path, method):
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: "-".join(c.values()))
+def test_a_step_in_bfloat16_is_that_of_float32_rounded(tmp_path, choice):
     steps = {}
     for precision in ("float32", "bfloat16"):
-        training, _ = trainer(tmp_path / precision, precision=precision, method=method, epochs=1)
+        training, _ = trainer(tmp_path / precision, precision=precision, **choice, epochs=1)
         before = [p.detach().clone() for p in training.net.parameters()]
-        training._step(training.data.train.x[:32].float(), training.data.train.y[:32])
+        training._step(training.task.train.x[:32].float(), training.task.train.y[:32])
         assert all(p.grad.dtype == torch.float32 for p in training.net.parameters())
         gradient = torch.cat([p.grad.flatten() for p in training.net.parameters()])
         assert any(bool((p != b).any()) for p, b in zip(training.net.parameters(), before, strict=True))
@@ -167,18 +212,19 @@ def test_a_step_in_bfloat16_is_that_of_float32_rounded(tmp_path, method):
 
 def trainer(run, poison_at=None, **settings):
     """A trainer on blobs whose network gets a NaN after `poison_at` steps, and the callbacks that do it."""
-    config = resolve(make_config({**TINY, "epochs": EPOCHS, **settings}), 100)
+    config = make_config({**TINY, "epochs": EPOCHS, **settings})
     data = load_data(blobs())
     torch.manual_seed(0)
-    net, optimizers = apply_method(build_model(config.model_config, data.input_shape, 3, data.mean, data.std), config)
+    net = binary_(build_model(config, data.input_shape, 3, data.mean, data.std), config)
+    course = Course(from_tasks([(Examples(data.train.x, data.train.y), Examples(data.test.x, data.test.y))]))
     run.mkdir()
 
     def poison(done, total):
         if done == poison_at:
             with torch.no_grad():
-                optimizers["real"].param_groups[0]["params"][0][0] = math.nan
+                dict(net.named_parameters())["4.weight"][0] = math.nan
 
-    return Trainer(net, optimizers, data, config, run, {}), Callbacks(step=poison)
+    return Trainer(net, optimizer_of(net, config, 100), course, config, run, {}), Callbacks(step=poison)
 
 
 def test_a_loss_of_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
@@ -215,8 +261,10 @@ def test_a_weight_of_nan_never_reaches_a_checkpoint_within_an_epoch(tmp_path):
 
 
 def test_steps_that_make_the_weights_overflow_stop(tmp_path, data):
-    settings = {**TINY, "data": data, "epochs": EPOCHS, "lr": 1e9, "kl_weight": 1e9}
-    with pytest.raises(UserError, match=r"became .* training stopped, .* lower lr \(now 1000000000\.0\)"):
+    settings = {**TINY, "data": data, "epochs": EPOCHS, "real_lr": 1e9, "depth": 3}
+    with pytest.raises(
+        UserError, match=r"became .* training stopped, .* lower lr \(now 0\.1\) or real_lr \(now 1000000000\.0\)"
+    ):
         train(settings, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint").exists()
 
@@ -251,7 +299,7 @@ def test_the_schedule_reaches_every_optimizer(tmp_path):
     seen = []
 
     def step(done, total):
-        seen.append([o.param_groups[0]["lr"] for o in training.optimizers.values()])
+        seen.append([group["lr"] for group in training.optimizer.param_groups])
 
     training.fit(Callbacks(step=step))
     factors = [rate_factor(training.config, i, STEPS) for i in range(TOTAL)]
@@ -260,7 +308,7 @@ def test_the_schedule_reaches_every_optimizer(tmp_path):
 
 def test_several_samples_a_step_average_their_gradients(tmp_path):
     training, _ = trainer(tmp_path / "run", train_samples=3, dropout=0.0, method="float")
-    x, y = training.data.train.x[:32], training.data.train.y[:32]
+    x, y = training.task.train.x[:32], training.task.train.y[:32]
     training.net.train()
     torch.nn.functional.cross_entropy(training.net(x), y).backward()
     expected = [p.grad.clone() for p in training.net.parameters()]
@@ -271,6 +319,6 @@ def test_several_samples_a_step_average_their_gradients(tmp_path):
 
 def test_mode_metrics_do_not_depend_on_the_batch(tmp_path):
     training, _ = trainer(tmp_path / "run")
-    whole, parts = (mode_metrics(training.net, training.data.test, n) for n in (1000, 7))
+    whole, parts = (mode_metrics(training.net, training.task.test, n) for n in (1000, 7))
     assert whole == pytest.approx(parts)
     assert training.net.training

@@ -36,6 +36,13 @@ def stop_after(steps, only=None):
     return Callbacks(step=step, stop=lambda: done[0] >= steps and only in (None, RANK))
 
 
+def no_thread_of_gloo():
+    """None is left after `connect`: it could meet an ending Python, which ends the process."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert names
+    assert "pt_gloo_runloop" not in names
+
+
 def runs(folder):
     settings = {**SETTINGS, "data": f"npz:{folder}/set.npz"}
     assert (train(settings, folder / "ddp") == {}) == (RANK > 0)
@@ -153,6 +160,9 @@ def library(folder):
 
 
 if __name__ == "__main__":
+    # an editable install of another checkout would come before this one
+    assert Path(bb.__file__).is_relative_to(Path(__file__).parents[2] / "src"), bb.__file__
     torch.set_num_threads(1)
     for part in sys.argv[2:]:
         globals()[part](Path(sys.argv[1]))
+        no_thread_of_gloo()

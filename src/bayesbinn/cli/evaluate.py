@@ -1,6 +1,5 @@
 """`bayesbinn evaluate`."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +14,7 @@ from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import Kind, make_voters
 from ..training import load_run
+from ..training.config import settings_of
 from .notes import show_notes
 from .tables import evaluation_lines
 
@@ -95,7 +95,7 @@ def evaluate(
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        page = run_page(runs, net, dataclasses.asdict(config), test.test.x, result)
+        page = run_page(runs, net, settings_of(config), test.test.x, result)
         write_report(report, page)
         for note in page.notes:
             click.echo(f"note: {note}", err=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..errors import UserError
+from ..locks import one_writer
 from ..recipes.recipe import find_recipe
 from ..recipes.reproduce import reproduce as run_recipe
 
@@ -48,7 +49,8 @@ def reproduce(item: str, budget: str, jobs: int, experiments: Path, work: Path) 
         # a scheduler's end is an interruption like Ctrl-C
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            path = run_recipe(recipe, experiments / "results", work, jobs, say, progress)
+            with one_writer(work / recipe.name):
+                path = run_recipe(recipe, experiments / "results", work, jobs, say, progress)
         except KeyboardInterrupt:
             click.echo(f"stopped, with everything saved in {work}: the same command goes on from there", err=True)
             sys.exit(130)

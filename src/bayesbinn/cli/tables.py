@@ -75,3 +75,47 @@ def _corruption_lines(corruptions: dict[str, Any]) -> list[str]:
             numbers = (p["nll"], p["ece"], p["entropy"], p["mutual_information"])
             rows.append([kind, str(p["strength"]), f"{p['accuracy']:.1%}", *(f"{n:.4f}" for n in numbers)])
     return ["", *table(rows)]
+
+
+def epoch_line(line: dict[str, Any], epochs: int) -> str:
+    """One plain line about an epoch."""
+    part = "test" if "test_accuracy" in line else "validation"
+    words = [
+        f"epoch {line['epoch']}/{epochs}",
+        f"loss {line['loss']:.4f}",
+        f"nll {line['nll']:.4f}",
+        *([f"kl {line['kl']:,.0f}"] if "kl" in line else []),
+        f"accuracy {line['accuracy']:.2%}",
+        f"{part} {line[f'{part}_accuracy']:.2%}",
+        *([f"entropy {line['entropy']:.3f}"] if "entropy" in line else []),
+        *([f"flips {line['flip_rate']:.2%}"] if line.get("flip_rate") is not None else []),
+        f"{line['seconds']:.1f} s",
+    ]
+    return "  ".join(words)
+
+
+def task_line(line: dict[str, Any], tasks: int) -> str:
+    """One plain line about a task."""
+    seen = line["accuracy"][: line["task"]]
+    words = [
+        f"task {line['task']}/{tasks}",
+        f"accuracy {seen[-1]:.2%}",
+        f"average so far {sum(seen) / len(seen):.2%}",
+        *([f"entropy {line['entropy']:.3f}", f"saturated {line['saturated']:.1%}"] if "entropy" in line else []),
+        *([f"OOD AUROC {line['ood_auroc']:.3f}"] if "ood_auroc" in line else []),
+        f"{line['seconds']:.1f} s",
+    ]
+    return "  ".join(words)
+
+
+def result_lines(result: dict[str, Any]) -> list[str]:
+    """The final averages as text: over all tasks, the last 20 and the last 5."""
+    m, samples = result["metrics"], result["config"]["samples"]
+    rows = [["after the last task", "all tasks", "last 20", "last 5"]]
+    for which, label in (("mean", f"mean of {samples}"), ("mode", "mode")):
+        rows.append([label, *(f"{m[f'{which}_{span}']:.2%}" for span in ("average", "last_20", "last_5"))])
+    return [
+        *table(rows),
+        f"when learned {m['learning']:.2%}, forgetting {m['forgetting']:.2%}, backward transfer "
+        f"{m['backward_transfer']:+.2%}, forward transfer {m['forward_transfer']:+.2%}",
+    ]

@@ -11,9 +11,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_text
-from ..training.checkpoint import checkpoint_folder, load_checkpoint
+from ..training.checkpoint import has_checkpoint, load_checkpoint
 from ..training.config import make_config, read_toml, settings_of, to_toml
-from ..training.methods import resolve
 from .recipe import Recipe, read_results
 
 
@@ -104,11 +103,11 @@ def _is_current(result: dict[str, Any], settings: dict[str, Any]) -> bool:
     if result.get("settings") != settings:
         return False
     # results of a time before it was stored have no config
-    return "config" not in result or _resolved_alike(result["config"], settings, result["num_train"])
+    return "config" not in result or _alike(result["config"], settings)
 
 
-def _resolved_alike(config: dict[str, Any], settings: dict[str, Any], num_train: int) -> bool:
-    now = settings_of(resolve(make_config(settings), num_train))
+def _alike(config: dict[str, Any], settings: dict[str, Any]) -> bool:
+    now = settings_of(make_config(settings))
     return {**config, "threads": now["threads"]} == now
 
 
@@ -124,10 +123,8 @@ def _start(recipe: Recipe, run: str, seed: int, work: Path, threads: int) -> "su
     text = to_toml(make_config(settings))
     if file.exists() and file.read_text(encoding="utf-8") != text and folder.exists():
         raise UserError(f"{folder} was started with other settings: move it away, or set the recipe back")
-    if checkpoint_folder(folder) is not None:
-        num_train = load_checkpoint(folder)[2]["description"]["num_train"]
-        if not _resolved_alike(read_toml(folder / "config.toml"), settings, num_train):
-            raise UserError(f"{folder} was started when the method had other defaults: move it away")
+    if has_checkpoint(folder) and not _alike(read_toml(folder / "config.toml"), settings):
+        raise UserError(f"{folder} was started when the method had other defaults: move it away")
     write_text(file, text)
     command = [sys.executable, "-m", "bayesbinn", "train", "--config", str(file), "--output", str(folder), "--resume"]
     with folder.with_name(f"{folder.name}.log").open("ab") as log:

@@ -1,18 +1,18 @@
-"""Runs on disk: a folder whose checkpoint is replaced as a whole, never seen half-written, and holds no pickle.
+"""The checkpoint of a run: one file, so that it is replaced as a whole, whoever reads meanwhile; it holds no pickle.
 
-RUN/config.toml            what was asked
-RUN/checkpoint/            model.safetensors  training.safetensors  state.json
-RUN/metrics.jsonl          a line per epoch
-RUN/evaluation.json        the final evaluation, and what it was made with
-RUN/report.html            the same, and the training, for people
+RUN/config.toml               what was asked
+RUN/checkpoint.safetensors    the network (model.*), the rest of training (training.*), and what JSON holds
+RUN/metrics.jsonl             a line per epoch
+RUN/evaluation.json           the final evaluation, and what it was made with
+RUN/report.html               the same, and the training, for people
 """
 
 import json
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -21,49 +21,34 @@ from torch.optim import Optimizer
 from ..errors import UserError
 from ..files import write_bytes
 
+FILE = "checkpoint.safetensors"
 FORMAT = 1
 
 
 def save_checkpoint(run: Path, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Replace RUN/checkpoint by a new one; whenever the process dies, one complete checkpoint remains.
+    """Replace the run's checkpoint by a new one; whenever the process dies, a complete one remains.
 
     Args:
         model: the network's state_dict.
         training: every other tensor (optimizer state, generators, ...).
         state: everything that JSON holds.
-
-    `checkpoint.new` is written and takes the place of `checkpoint`, which is called `checkpoint.old` meanwhile.
     """
-    new, current, old = (run / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
-    found = checkpoint_folder(run)
-    if found is not None and found != current:  # an earlier process died between its two renames
-        found.rename(current)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    sums = {}
-    for name, tensors in (("model", model), ("training", training)):
-        # safetensors refuses views that share memory (two layers with one λ): each name gets its own copy on disk
-        content = save({k: v.detach().clone().contiguous() for k, v in tensors.items()})
-        sums[name] = zlib.crc32(content)
-        write_bytes(new / f"{name}.safetensors", content)
-    write_bytes(new / "state.json", json.dumps({**state, "format": FORMAT, "crc32": sums}).encode())
-    if current.exists():
-        current.rename(old)
-    new.rename(current)
-    shutil.rmtree(old, ignore_errors=True)
+    parts = {"model": model, "training": training}
+    # safetensors refuses views that share memory (two layers with one λ): each name gets its own copy on disk
+    tensors = {
+        f"{part}.{k}": v.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for part, named in parts.items()
+        for k, v in named.items()
+    }
+    text = json.dumps(state)
+    # one entry, as safetensors writes several in any order: the same state is the same file
+    record = {"format": FORMAT, "crc32": _checksum(tensors, text), "state": text}
+    write_bytes(run / FILE, save(tensors, {"checkpoint": json.dumps(record)}))
 
 
-def checkpoint_folder(run: Path) -> Path | None:
-    """The newest complete checkpoint, or None.
-
-    A process can die between the two renames of `save_checkpoint`; then `checkpoint.old` and a complete
-    `checkpoint.new` exist, and the new one is good.
-    """
-    new, current, old = (run / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
-    if current.exists():
-        return current
-    return new if new.exists() and old.exists() else None
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run has got as far as its first checkpoint."""
+    return (run / FILE).exists()
 
 
 def load_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
@@ -72,34 +57,43 @@ def load_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], di
     Raises:
         UserError: if there is no checkpoint, or it is truncated, changed, unreadable or of a newer format.
     """
-    folder = checkpoint_folder(run)
-    if folder is None:
+    if not has_checkpoint(run):
         raise UserError(f"{run} holds no checkpoint yet: train it with bayesbinn train --output {run} --resume")
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if state["format"] > FORMAT:
-            raise UserError(
-                f"{folder} has format {state['format']}, this version reads up to {FORMAT}: update bayesbinn"
-            )
-        model, training = (
-            _read(folder / f"{name}.safetensors", state["crc32"][name]) for name in ("model", "training")
+        content = (run / FILE).read_bytes()  # opened once: it may be replaced meanwhile
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        record = json.loads(header["__metadata__"]["checkpoint"])
+        newer = record["format"] > FORMAT
+        if not newer and _checksum(tensors, record["state"]) != record["crc32"]:
+            raise OSError("it is not as it was written")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise damaged(run, error) from None
+    if newer:
+        raise UserError(
+            f"{run / FILE} has format {record['format']}, this version reads up to {FORMAT}: update bayesbinn"
         )
-    except (OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise damaged(folder, error) from None
-    return model, training, state
+    model, training = (
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        for prefix in ("model.", "training.")
+    )
+    return model, training, json.loads(record["state"])
 
 
-def damaged(folder: Path, error: Exception) -> UserError:
+def damaged(run: Path, error: Exception) -> UserError:
     """The error for a checkpoint that cannot be used."""
     reason = f"lacks {error}" if isinstance(error, KeyError) else error
-    return UserError(f"checkpoint {folder} is damaged ({reason}): restore it from a copy, or train again")
+    return UserError(f"{run / FILE} is damaged ({reason}): restore it from a copy, or train again")
 
 
-def _read(path: Path, crc32: int) -> dict[str, Tensor]:
-    content = path.read_bytes()
-    if zlib.crc32(content) != crc32:
-        raise OSError(f"{path.name} is not as it was written")
-    return load(content)
+def _checksum(tensors: dict[str, Tensor], text: str) -> int:
+    """CRC-32 of the text, and of every tensor's name, type, shape and bytes."""
+    crc = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc
 
 
 def flatten_optimizer(name: str, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

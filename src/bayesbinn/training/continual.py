@@ -1,84 +1,38 @@
-"""A continual run from end to end: start or resume it, and what it leaves."""
+"""A continual run from end to end: start or resume it, what is measured after each task, and what it leaves."""
 
-import dataclasses
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from .. import continual
-from ..continual import Stream
+from .. import continual, metrics
+from ..continual import Examples, Stream, Task, set_task, task_logits
 from ..data import load_data
 from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
-from ..optim import BayesBiNN, BiMU, Palimpsest
-from ..posterior import has_posterior
-from .checkpoint import checkpoint_folder
-from .config import make, read_toml, to_toml
-from .continual_config import ContinualConfig, resolve_continual
-from .continual_loop import ContinualCallbacks, ContinualTrainer
-from .methods import apply_method
+from ..locks import one_writer
+from ..posterior import has_posterior, posterior_summary
+from ..prediction import predict
+from .config import settings_of
+from .distributed import World
+from .loop import Callbacks, Course, Trainer
 from .models import build_model
-from .run import check_new, find_device
-from .tasks import absolute, load_stream, statistics
-
-
-def build(stream: Stream, config: ContinualConfig) -> tuple[nn.Module, dict[str, Optimizer], continual.Strategy]:
-    """The network, its optimizers and the strategy of a resolved configuration.
-
-    Raises:
-        UserError: for settings that the library refuses, or a buffer larger than the data.
-    """
-    c = config
-    net = build_model(c.model_config, stream.input_shape, stream.num_outputs, *statistics(stream))
-    binary_weights = c.method != "float"
-    statistics_of: Any = c.statistics  # one of the choices
-    continual.normalize_(net, statistics_of, c.tasks, c.output_gain, binary=binary_weights)
-    net, optimizers = apply_method(net.to(c.device), c)
-    binary = optimizers.get("binary")
-    strategy: continual.Strategy = continual.Naive()
-    if c.strategy in ("prior", "bayesbinn-2020"):
-        assert isinstance(binary, BayesBiNN)
-        strategy = continual.PosteriorToPrior(binary, c.strength)
-    elif c.strategy == "ewc":
-        strategy = continual.EWC(net, c.strength, seed=c.seed)
-    elif c.strategy == "replay":
-        total = len(stream[0].train) * len(stream)
-        if c.buffer > total:
-            raise UserError(f"buffer {c.buffer} is larger than the data, {total} examples in all: lower it")
-        strategy = continual.Replay(c.buffer, seed=c.seed)
-    elif c.strategy in ("window", "palimpsest"):
-        assert binary is not None
-        assert c.window is not None
-        optimizers["binary"] = Palimpsest(
-            binary.param_groups[0]["params"],
-            num_examples=c.batch_size / (c.kl_weight or 1.0),
-            window=c.window / c.batch_size,
-            metaplasticity=c.metaplasticity,
-            momentum=(c.momentum or 0.0) if c.strategy == "palimpsest" else 0.0,
-        )
-    elif c.strategy == "bimu":
-        assert binary is not None
-        assert c.window is not None
-        assert c.lr is not None
-        steps = c.window / c.batch_size
-        optimizers["binary"] = BiMU(
-            binary.param_groups[0]["params"], c.lr, window=steps, gradient_gain=c.gain, max_step=c.max_step
-        )
-    return net, optimizers, strategy
+from .run import begin, binary_, check_augment, find_device, optimizer_of, started
+from .strategies import STRATEGIES, ContinualConfig
+from .tasks import absolute, fingerprint, load_stream, statistics
 
 
 def train_continual(
-    settings: dict[str, Any], run: Path, *, resume: bool = False, callbacks: ContinualCallbacks | None = None
+    settings: dict[str, Any], run: Path, *, resume: bool = False, callbacks: Callbacks | None = None
 ) -> dict[str, Any]:
     """Train on a stream into the folder `run`.
 
     Args:
-        settings: of `ContinualConfig`; what is left out has its default.
+        settings: of `ContinualConfig`, the method and the strategy; what is left out has its default.
         run: the run's folder; new or empty, unless resuming.
         resume: continue the run in `run` bit for bit; starts it where there is none yet.
         callbacks: for progress and for stopping.
@@ -92,70 +46,146 @@ def train_continual(
         UserError: for anything wrong with the settings, the data or the folder.
         StoppedError: at a signal, with everything saved.
     """
-    resuming = resume and (run / "config.toml").exists()
-    config = make(ContinualConfig, settings)
-    if resuming:
-        config = _stored(settings, config, run)
-    else:
-        check_new(run)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    find_device(config.device)  # before anything is loaded
-    asked = config
-    stream = load_stream(config)
-    callbacks = callbacks or ContinualCallbacks()
-    for note in stream.notes:
-        callbacks.note(note)
-    config = resolve_continual(config, len(stream[0].train))
-    torch.manual_seed(config.seed)
-    ood = _unknown_inputs(config, stream)
-    try:
-        net, optimizers, strategy = build(stream, config)
-    except UserError:
-        raise
-    except ValueError as error:  # what the library refuses, the user asked for
-        raise UserError(str(error)) from None
-    trainer = ContinualTrainer(net, optimizers, strategy, stream, config, run, ood)
-    if resuming and checkpoint_folder(run) is not None:
-        trainer.load()
-    else:
-        run.mkdir(parents=True, exist_ok=True)
-        write_text(run / "config.toml", to_toml(dataclasses.replace(asked, data=absolute(asked.data))))
-    trainer.fit(callbacks)
-    result = _result(trainer)
-    write_text(run / "results.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    return result
+    with one_writer(run):
+        config, resuming = started(ContinualConfig, settings, run, resume, World(), absolute)
+        find_device(config.device)  # before anything is loaded
+        stream = load_stream(config)
+        for note in stream.notes:
+            (callbacks or Callbacks()).note(note)
+        trainer, matrix = build(replace(config, data=absolute(config.data)), stream, run)
+        begin(trainer, resuming)
+        trainer.fit(callbacks)
+        result = matrix.result(trainer)
+        write_text(run / "results.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        return result
 
 
-def _result(trainer: ContinualTrainer) -> dict[str, Any]:
-    c, p = trainer.config, trainer.progress
-    rows = [line["accuracy"] for line in p.lines]
-    final: dict[str, list[float]] = {"mode_row": [], "mean_row": []}
-    for j in range(c.tasks):
-        test = trainer.stream[j].test
-        final["mode_row"].append(trainer.accuracy(j, test, 0))
-        final["mean_row"].append(
-            trainer.accuracy(j, test, c.samples) if has_posterior(trainer.net) else final["mode_row"][-1]
-        )
-    matrix = torch.tensor(rows, dtype=torch.float64)
-    metrics = continual.metrics.summary(matrix, torch.tensor(p.untrained, dtype=torch.float64))
-    for name in ("mode", "mean"):
-        last = torch.tensor(final[f"{name}_row"], dtype=torch.float64).expand(c.tasks, -1)
-        metrics |= {
-            f"{name}_average": continual.metrics.average_accuracy(last),
-            f"{name}_last_5": continual.metrics.average_accuracy(last, last=5),
-            f"{name}_last_20": continual.metrics.average_accuracy(last, last=20),
-        }
-    return {
-        "metrics": metrics,
-        "matrix": rows,
-        **final,
-        "untrained": p.untrained,
-        "tasks": [{k: v for k, v in line.items() if k != "accuracy"} for line in p.lines],
-        "config": {k: v for k, v in dataclasses.asdict(c).items() if v is not None},
-        "train_seconds": p.seconds,
-        "environment": environment(),
+def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, "Matrix"]:
+    """The trainer of a configuration, and what it measures.
+
+    Raises:
+        UserError: for settings that the library refuses, or a buffer larger than the data.
+    """
+    c, row = config, STRATEGIES[config.strategy]
+    check_augment(c, stream.input_shape)
+    torch.manual_seed(c.seed)
+    unknown = _unknown_inputs(c, stream)
+    net = build_model(c, stream.input_shape, stream.num_outputs, *statistics(stream))
+    choice: Any = c.statistics
+    continual.normalize_(net, choice, c.tasks, c.output_gain, binary=c.method_row.binarizer is not None)
+    binary_(net, c).to(find_device(c.device))
+    optimizer = optimizer_of(net, c, len(stream[0].train))
+    matrix = Matrix(c, stream, unknown, {})
+    course = Course(
+        joint(stream) if c.strategy == "joint" else stream,
+        strategy=row.make(net, optimizer, c.strategy_options, stream, c.seed),
+        blend=c.blend,
+        share=len(stream) if c.strategy == "joint" else 1,
+        measure=matrix.measure,
+    )
+    description = {
+        "model": c.model,
+        "method": c.method,
+        "stream": fingerprint(stream),
+        "input_shape": list(stream.input_shape),
+        "num_classes": stream.num_outputs,
+        "config": settings_of(c),
     }
+    return Trainer(net, optimizer, course, c, run, description), matrix
+
+
+def joint(stream: Stream) -> Stream:
+    """The same stream, every task with the training examples of all: a T-th of them each time is as many steps."""
+
+    def union() -> Examples:
+        parts = [task.train for task in stream]
+        return Examples(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]))
+
+    def make(index: int) -> Task:
+        task = stream[index]
+        outputs = None if stream.heads is None else tuple(range(stream.num_outputs))
+        return replace(task, make_train=union, outputs=outputs)
+
+    return replace(stream, make=make)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Measures what a network knows of every task, seen or not, before the first task and after each.
+
+    Attributes:
+        unknown: inputs of another data set, of the stream's shape, or None.
+        tests: the test examples of the matrix by task, the same in every row.
+    """
+
+    config: ContinualConfig
+    stream: Stream
+    unknown: Tensor | None
+    tests: dict[int, Examples]
+
+    def measure(self, trainer: Trainer) -> dict[str, Any]:
+        """A row of the matrix, the entropy and saturation of the posterior, and how well unknown inputs stand out."""
+        net, c, index = trainer.net, self.config, trainer.index
+        line: dict[str, Any] = {
+            "accuracy": [self.accuracy(net, j, self._test(j), c.row_samples, index) for j in range(c.tasks)]
+        }
+        if has_posterior(net):
+            total = posterior_summary(net).total
+            line |= {"entropy": total.entropy, "saturated": total.saturated, "undecided": total.undecided}
+        if self.unknown is not None:
+            pair, samples = (self._test(index).x, trainer.task.transform(self.unknown)), c.row_samples or c.samples
+            probs = (self._predict(net, index, x, samples, index).double() for x in pair)
+            line["ood_auroc"] = metrics.auroc(*(torch.special.entr(p).sum(-1) for p in probs))
+        set_task(net, index)
+        return line
+
+    def accuracy(self, net: nn.Module, task: int, examples: Examples, num_samples: int, latest: int) -> float:
+        """Accuracy on one task, in [0, 1]; one that has not been seen takes the batch-norm statistics of the latest."""
+        labels = self._predict(net, task, examples.x, num_samples, latest).argmax(-1)
+        return float((labels == examples.y.to(labels.device)).double().mean())
+
+    def result(self, trainer: Trainer) -> dict[str, Any]:
+        """What RUN/results.json holds."""
+        c, net, last = self.config, trainer.net, self.config.tasks - 1
+        untrained, *lines = trainer.progress.tasks
+        rows = [line["accuracy"] for line in lines]
+        final = {
+            f"{name}_row": [self.accuracy(net, j, self.stream[j].test, samples, last) for j in range(c.tasks)]
+            for name, samples in (("mode", 0), ("mean", c.samples))
+        }
+        found = continual.metrics.summary(
+            torch.tensor(rows, dtype=torch.float64), torch.tensor(untrained["accuracy"], dtype=torch.float64)
+        )
+        average = continual.metrics.average_accuracy
+        for name in ("mode", "mean"):
+            row = torch.tensor(final[f"{name}_row"], dtype=torch.float64).expand(c.tasks, -1)
+            spans = {"average": average(row), "last_5": average(row, last=5), "last_20": average(row, last=20)}
+            found |= {f"{name}_{span}": value for span, value in spans.items()}
+        return {
+            "metrics": found,
+            "matrix": rows,
+            **final,
+            "untrained": untrained["accuracy"],
+            "tasks": [{k: v for k, v in line.items() if k != "accuracy"} for line in lines],
+            "config": settings_of(c),
+            "train_seconds": trainer.progress.seconds,
+            "environment": environment(),
+        }
+
+    def _predict(self, net: nn.Module, task: int, x: Tensor, num_samples: int, latest: int) -> Tensor:
+        samples = num_samples if has_posterior(net) else 0
+        outputs = self.stream.heads[task] if self.stream.heads else None
+        set_task(net, min(task, latest))
+        return predict(net, x, samples, seed=self.config.seed, output=lambda z: task_logits(z, outputs)).probs
+
+    def _test(self, task: int) -> Examples:
+        if task not in self.tests:
+            test, count = self.stream[task].test, self.config.row_examples
+            if count and count < len(test):
+                chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(task))[:count]
+                test = Examples(test.x[chosen], test.y[chosen])
+            self.tests[task] = test
+        return self.tests[task]
 
 
 def _unknown_inputs(config: ContinualConfig, stream: Stream) -> Tensor | None:
@@ -166,13 +196,3 @@ def _unknown_inputs(config: ContinualConfig, stream: Stream) -> Tensor | None:
         found = tuple(x.shape[1:])
         raise UserError(f"ood {config.ood} has inputs of shape {found}, the stream of shape {stream.input_shape}")
     return x[: config.row_examples or len(x)]
-
-
-def _stored(settings: dict[str, Any], config: ContinualConfig, run: Path) -> ContinualConfig:
-    stored = make(ContinualConfig, read_toml(run / "config.toml"))
-    for key in settings:
-        before, now = getattr(stored, key), getattr(config, key)
-        now = absolute(now) if key == "data" else now
-        if before != now:
-            raise UserError(f"{run} was started with {key} = {before!r}, not {now!r}: resume it unchanged")
-    return stored

@@ -4,18 +4,24 @@ Without torchrun there is a `World` of one, in which every function here is the 
 Each rank draws its own weights and sees its own part of every batch; gradients are averaged, so W ranks are W samples.
 """
 
+import gc
 import inspect
 import os
 import re
 import signal
 import socket
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
+from importlib import import_module
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,11 +29,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..locks import one_writer
 from ..nn import binary_layers
 
 SHARDINGS = ("none", "full")
 VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _MEETINGS = count()
+_Cached: Any = type(lru_cache(int))
 
 
 class PeerError(Exception):
@@ -109,6 +117,15 @@ class World:
             raise error
         if int(first) < self.size:
             raise PeerError from None
+
+    @contextmanager
+    def one_writer(self, folder: Path) -> Iterator[None]:
+        """Inside, these processes alone write into `folder` (see `locks.one_writer`)."""
+        with ExitStack() as lock:
+            with self.together():
+                if self.main:
+                    lock.enter_context(one_writer(folder))
+            yield
 
     def agreed(self, error: Exception) -> Exception:
         """The error to raise for what every rank has found at once, so that only one reports it."""
@@ -195,7 +212,9 @@ def _number(name: str, default: int) -> int:
 def connect(sharding: str = "none", timeout: float = 600.0) -> Iterator[World]:
     """Meet the other processes that torchrun has started, for the time inside.
 
-    CPU tensors go through gloo; CUDA tensors through NCCL, where every local rank has a device of its own.
+    CPU tensors go through gloo; CUDA tensors through NCCL, where every local rank has a device of its own.  At the end
+    nothing of ours holds the group, so its threads end too: one that outlives Python would abort the process.  A
+    network split over the ranks that you keep also holds it: see `end_process`.
 
     Args:
         sharding: of `SHARDINGS`.
@@ -219,6 +238,9 @@ def connect(sharding: str = "none", timeout: float = 600.0) -> Iterator[World]:
     from torch.distributed.distributed_c10d import PrefixStore  # a torch built without these trains alone all the same
     from torch.distributed.rendezvous import rendezvous
 
+    if sharding == "full":
+        import_module("torch.distributed.fsdp")  # before the group: what it imports keeps it as a default argument
+
     cuda = torch.cuda.is_available() and torch.cuda.device_count() >= _number("LOCAL_WORLD_SIZE", size)
     try:
         if cuda:
@@ -241,8 +263,41 @@ def connect(sharding: str = "none", timeout: float = 600.0) -> Iterator[World]:
             f"rank {rank} of {size} lost another one ({what}): the last checkpoint is kept; continue with --resume"
         ) from None
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        _disconnect(sys.exc_info()[1])
+
+
+def _disconnect(error: BaseException | None) -> None:
+    """Leave the group and drop what holds it: its threads end with the last reference, not with its destruction."""
+    while error is not None:  # the frames that an error has passed hold networks
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _clear_caches_of_meshes()
+    gc.collect()  # networks are circles
+
+
+def _clear_caches_of_meshes() -> None:
+    """Empty the caches of torch: they hold meshes, which hold the group."""
+    if "torch.distributed.tensor" not in sys.modules:
+        return
+    for cached in gc.get_objects():
+        if type(cached) is _Cached and cached.__module__.startswith("torch.distributed."):
+            cached.cache_clear()
+    planners = sys.modules.get("torch.distributed.tensor._redistribute")
+    # not every version has these
+    getattr(planners, "clear_redistribute_planner_cache", int)()
+    getattr(torch._C, "_clear_DTensor_sharding_propagator_cache", int)()
+
+
+def end_process(status: int = 0) -> NoReturn:
+    """Flush what has been printed, and end this process here and now: no thread of gloo can meet an ending Python.
+
+    The last line of a rank's program that keeps a network split over the ranks.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _prefix(size: int) -> str:

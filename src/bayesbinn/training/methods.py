@@ -1,9 +1,8 @@
-"""Methods: named pairs of a binarizer and an optimizer, with their default settings."""
+"""Methods: named pairs of a binarizer and an optimizer, each with its options, and the estimators of `bayesbinn`."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,24 +21,146 @@ from ..binarizers import (
     TanhAnneal,
 )
 from ..disarm import disarm_loss
-from ..errors import UserError, unknown
 from ..nn import binarize_, binary_layers, split_parameters
-from ..optim import BayesBiNN, Bop
-from .config import Config
-from .models import real_layers
+from ..optim import FORMS, BayesBiNN, Bop, NetworkOptimizer
+from ..optim.network import FORM, KL_WEIGHT, LR, MOMENTUM, REAL_LR
+from .options import NoOptions, option
 
 Loss = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 
-# settings with a value at the start and, optionally, another at the end of the run (NAME_end)
-ANNEALED = ("kl_weight", "temperature", "beta")
 
-# settings that only some methods take; each method lists its own, with their defaults
-METHOD_OPTIONS = (
-    *("lr", "num_data", "momentum", "clip", "alpha", "gamma", "threshold", "init", "magnitude", "natural_dtype"),
-    *("kl_share", "cooling", "estimator"),
-    *ANNEALED,
-    *(f"{name}_end" for name in ANNEALED),
-)
+def once(net: nn.Module, closure: Callable[[], Tensor]) -> Tensor:
+    """The loss of one evaluation."""
+    return closure()
+
+
+@dataclass(frozen=True)
+class ConcreteOptions:
+    """Options of the estimator `concrete`."""
+
+    temperature: float = option(1.0, "temperature of the concrete relaxation", above=0)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the gradient in μ is estimated.
+
+    Attributes:
+        summary: one line for the help.
+        binarizer: builds it from the estimator's options.
+        loss: from the network and a closure that evaluates the loss, what to call `backward` on.
+        options: class of its options.
+    """
+
+    summary: str
+    binarizer: Callable[[Any], Binarizer]
+    loss: Loss = once
+    options: type = NoOptions
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "mean": Estimator("at the posterior's mean weight", lambda o: MeanWeight()),
+    "draw": Estimator("at drawn ±1 weights, straight through", lambda o: StraightThroughSample()),
+    "concrete": Estimator(
+        "the paper's relaxation with its exact scale", lambda o: Concrete(o.temperature), options=ConcreteOptions
+    ),
+    "reinmax": Estimator("at drawn weights, second-order straight through", lambda o: ReinMax()),
+    "local-reparam": Estimator("sampled layer outputs instead of weights", lambda o: LocalReparam()),
+    "disarm": Estimator("exactly unbiased, from two opposite draws", lambda o: StraightThroughSample(), disarm_loss),
+}
+
+
+@dataclass(frozen=True)
+class BinaryOptions:
+    """Options of every method with binary weights."""
+
+    init: str = option("signs", "where λ starts", choices=("signs", "zeros", "weights"))
+    magnitude: float = option(1.0, "|λ| at the start", above=0)
+    real_lr: float = option(REAL_LR, "learning rate of the real parameters (Adam)")
+
+
+@dataclass(frozen=True)
+class RuleOptions(BinaryOptions):
+    """Options of the Bayesian rule, whichever the estimator: see `optim.BayesBiNN`."""
+
+    lr: float = option(LR, "step size: in units of λ, or the share ρ of λ that a step replaces (form plain)")
+    kl_weight: float = option(KL_WEIGHT, "weight of the KL term; 1 is Bayes, less is colder", above=0)
+    num_data: int = option(0, "N in the ELBO; 0: the size of the training set", maximum=10**15)
+    form: str = option(
+        FORM, "of the step: plain, or adaptive with one scale per tensor, row and column, or weight", choices=FORMS
+    )
+    momentum: float = option(MOMENTUM, "momentum of the rule", maximum=0.9999)
+    cooling: float = option(1.0, "how many times warmer than kl_weight the posterior starts; falls to 1", above=0)
+    natural_dtype: str = option(
+        "float32", "number format of λ: bfloat16 takes half the memory", choices=("float32", "bfloat16")
+    )
+
+
+@dataclass(frozen=True)
+class BayesOptions(RuleOptions):
+    """Options of `bayesbinn`."""
+
+    estimator: str = option("draw", "how the gradient in μ is estimated", choices=tuple(ESTIMATORS))
+
+
+@dataclass(frozen=True)
+class Options2020(RuleOptions):
+    """Options of `bayesbinn-2020`."""
+
+    magnitude: float = option(10.0, "|λ| at the start", above=0)
+    lr: float = option(1e-4, "share ρ of λ that a step replaces")
+    kl_weight: float = option(1.0, "weight of the KL term; 1 is Bayes, less is colder", above=0)
+    form: str = option("plain", "of the step", choices=FORMS)
+    momentum: float = option(0.0, "momentum of the rule", maximum=0.9999)
+    temperature: float = option(1e-10, "temperature of the concrete relaxation", above=0)
+
+
+@dataclass(frozen=True)
+class LatentOptions(BinaryOptions):
+    """Options of the methods that train latent weights by Adam."""
+
+    lr: float = option(1e-3, "learning rate of the latent weights (Adam)")
+    magnitude: float = option(0.1, "|λ| at the start", above=0)
+
+
+@dataclass(frozen=True)
+class SteOptions(LatentOptions):
+    """Options of `ste`."""
+
+    clip: float = option(1.0, "bound on the latent weight", above=0)
+
+
+@dataclass(frozen=True)
+class HardeningOptions(LatentOptions):
+    """Options of methods whose weights harden to ±1."""
+
+    beta: float = option(1.0, "hardness of the weights at the start", above=0)
+    beta_end: float = option(1000.0, "its value at the end, reached geometrically", above=0)
+
+
+@dataclass(frozen=True)
+class AdaSteOptions(HardeningOptions):
+    """Options of `adaste`."""
+
+    alpha: float = option(0.01, "how far the wells lie beyond ±1")
+    beta: float = option(0.01, "hardness of the weights at the start", above=0)
+    beta_end: float = option(100.0, "its value at the end, reached geometrically", above=0)
+
+
+@dataclass(frozen=True)
+class BopOptions(BinaryOptions):
+    """Options of `bop`."""
+
+    lr: float = option(1.0, "share of a flip that is taken")
+    gamma: float = option(1e-3, "share of its gradient average that a step replaces", maximum=1)
+    threshold: float = option(1e-7, "gradient average at which a weight flips")
+
+
+@dataclass(frozen=True)
+class FloatOptions:
+    """Options of `float`."""
+
+    lr: float = option(1e-3, "learning rate (Adam)")
 
 
 @dataclass(frozen=True)
@@ -48,257 +169,129 @@ class Method:
 
     Attributes:
         summary: one line for the help.
-        defaults: the method options it takes, and their values when the user gives none: a value, None (stays unset),
-            or a function of N, the number of training examples.
-        binarizer: builds it from a resolved config; None for the float network.
-        optimizer: builds it for the binary parameters (for all, if there is no binarizer).
-        loss: from the network and a closure that evaluates the loss, what to call `backward` on.
-        presets: named values that take the place of defaults.
+        options: class of its options.
+        binarizer: builds it from the method's and the estimator's options; None for the float network.
+        optimizer: builds it for the λ tensors from the options, N and the batch size.
+        hardens: whether the binarizer's `beta` goes from its value to `beta_end` over a run.
     """
 
-    name: str
     summary: str
-    defaults: dict[str, Any]
-    binarizer: Callable[[Config], Binarizer] | None
-    optimizer: Callable[[list[nn.Parameter], Config], Optimizer]
-    loss: Loss = lambda net, closure: closure()
-    presets: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    options: type
+    binarizer: Callable[[Any, Any], Binarizer] | None
+    optimizer: Callable[[list[nn.Parameter], Any, int, int], Optimizer]
+    hardens: bool = False
+
+    def loss(self, options: Any) -> Loss:
+        """What evaluates the network in a training step."""
+        return ESTIMATORS[options.estimator].loss if hasattr(options, "estimator") else once
 
 
-def _options(config: Config, *names: str) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in names}
+def estimated(options: Any, own: Any) -> Binarizer:
+    """The binarizer of the estimator that `options` name, with its `own` options."""
+    return ESTIMATORS[options.estimator].binarizer(own)
 
 
-def _bayesian(params: list[nn.Parameter], c: Config) -> Optimizer:
-    assert c.lr is not None
-    assert c.kl_weight is not None
-    options: dict[str, Any] = {"num_data": c.num_data, "momentum": c.momentum, "kl_weight": c.kl_weight}
-    groups: list[dict[str, Any]] = [{"params": params}]
-    if c.kl_share == "layers":
-        # a layer's KL counts as that of one of average size
-        average = sum(p.numel() for p in params) / len(params)
-        groups = [{"params": [p], "kl_weight": c.kl_weight * average / p.numel()} for p in params]
-    rule = BayesBiNN(groups, min(1.0, c.lr * c.kl_weight), **options)
-    for group in rule.param_groups:  # λ itself starts where the user says
-        group["kl_weight"] *= c.cooling or 1.0
-    return rule
+def bayesian(params: list[nn.Parameter], o: Any, num_train: int, batch_size: int) -> Optimizer:
+    """The Bayesian rule, at its start `cooling` times as warm as `kl_weight` says."""
+    return BayesBiNN(
+        params,
+        o.lr,
+        num_data=o.num_data or num_train,
+        kl_weight=o.kl_weight * o.cooling,
+        form=o.form,
+        momentum=o.momentum,
+    )
 
 
-def _adam(params: list[nn.Parameter], c: Config) -> Optimizer:
-    return torch.optim.Adam(params, **_options(c, "lr"))
+def _adam(params: list[nn.Parameter], o: Any, num_train: int, batch_size: int) -> Optimizer:
+    return torch.optim.Adam(params, o.lr)
 
 
-def _bop(params: list[nn.Parameter], c: Config) -> Optimizer:
-    return Bop(params, **_options(c, "lr", "gamma", "threshold"))
+def _bop(params: list[nn.Parameter], o: Any, num_train: int, batch_size: int) -> Optimizer:
+    return Bop(params, lr=o.lr, gamma=o.gamma, threshold=o.threshold)
 
-
-BAYES: dict[str, Any] = {
-    # lr · num_data is what a unit of mean gradient moves λ by: good over data sets of very different size
-    "lr": lambda n: 6000 / n,
-    "kl_weight": 0.002,
-    "kl_weight_end": None,
-    "num_data": lambda n: n,
-    "momentum": 0.0,
-    "init": "signs",
-    "magnitude": 1.0,
-}
-# chosen in docs/design/recipe-study.md: N / kl_weight decides how far a mean gradient takes λ, lr · kl_weight how soon,
-# and both are the same for every N, so that the posterior of a small data set is as decided as that of a large one
-CHOSEN: dict[str, Any] = {"lr": lambda n: 15_000 / n, "kl_weight": lambda n: n / 1.5e7}
-PRESETS: dict[str, dict[str, Any]] = {
-    # a mode that fits as much as it can: for networks that are small for their data
-    "accuracy": {
-        "lr": lambda n: 120_000 / n,
-        "kl_weight": lambda n: n / 1e8,
-        "magnitude": 0.3,
-        "kl_share": "layers",
-        "cooling": 300.0,
-        "estimator": "mean",
-    },
-    # a posterior that knows most about itself
-    "uncertainty": {"lr": lambda n: 6000 / n, "kl_weight": 0.01, "estimator": "draw"},
-}
-LATENT: dict[str, Any] = {"lr": 1e-3, "init": "signs", "magnitude": 0.1}
 
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(
-            "bayesbinn",
-            "Bayesian learning rule, gradient at the posterior's mean weight (estimator draw: at hard Bernoulli draws)",
-            {**BAYES, **CHOSEN, "natural_dtype": "float32", "kl_share": "weights", "cooling": 1.0, "estimator": "mean"},
-            lambda c: MeanWeight() if c.estimator == "mean" else StraightThroughSample(),
-            _bayesian,
-            presets=PRESETS,
-        ),
-        Method(
-            "concrete",
-            "Bayesian learning rule, the paper's relaxation with its exact scale",
-            {**BAYES, "temperature": 1.0, "temperature_end": None},
-            lambda c: Concrete(**_options(c, "temperature")),
-            _bayesian,
-        ),
-        Method(
-            "bayesbinn-2020",
-            "the rule as the code of 2020 ran it: concrete relaxation with its 1e-10 terms",
-            {**BAYES, "lr": 1e-4, "kl_weight": 1.0, "temperature": 1e-10, "temperature_end": None, "magnitude": 10.0},
-            lambda c: Reference2020(**_options(c, "temperature")),
-            _bayesian,
-        ),
-        Method(
-            "local-reparam",
-            "Bayesian learning rule, sampled layer outputs instead of weights",
-            BAYES,
-            lambda c: LocalReparam(),
-            _bayesian,
-        ),
-        Method(
-            "reinmax",
-            "Bayesian learning rule, hard draws, second-order straight-through gradient",
-            BAYES,
-            lambda c: ReinMax(),
-            _bayesian,
-        ),
-        Method(
-            "disarm",
-            "Bayesian learning rule, exactly unbiased gradient from two opposite draws",
-            BAYES,
-            lambda c: StraightThroughSample(),
-            _bayesian,
-            disarm_loss,
-        ),
-        Method(
-            "ste",
-            "sign with the clipped straight-through gradient, Adam",
-            {**LATENT, "clip": 1.0},
-            lambda c: SignSTE(**_options(c, "clip")),
-            _adam,
-        ),
-        Method(
-            "bop",
-            "no latent weight: flip when the gradient average says so",
-            {"lr": 1.0, "gamma": 1e-3, "threshold": 1e-7, "init": "signs", "magnitude": 1.0},
-            lambda c: SignSTE(clip=float("inf")),
-            _bop,
-        ),
-        Method(
-            "pmf",
-            "proximal mean-field: tanh(βλ) that hardens, ordinary gradient, Adam",
-            {**LATENT, "beta": 1.0, "beta_end": 1000.0},
-            lambda c: TanhAnneal(**_options(c, "beta")),
-            _adam,
-        ),
-        Method(
-            "md-tanh",
-            "mirror descent: tanh(βλ) that hardens, gradient in the weight, Adam",
-            {**LATENT, "beta": 1.0, "beta_end": 1000.0},
-            lambda c: TanhAnneal(**_options(c, "beta"), mirror=True),
-            _adam,
-        ),
-        Method(
-            "adaste",
-            "adaptive straight-through: a double well that hardens, Adam",
-            {**LATENT, "alpha": 0.01, "beta": 0.01, "beta_end": 100.0},
-            lambda c: AdaSTE(**_options(c, "alpha", "beta"), small=1e-3),
-            _adam,
-        ),
-        Method("float", "the real-valued network, Adam", {"lr": 1e-3}, None, _adam),
-    )
+    "bayesbinn": Method("the Bayesian learning rule", BayesOptions, estimated, bayesian),
+    "bayesbinn-2020": Method(
+        "the rule as the code of 2020 ran it: concrete relaxation with its 1e-10 terms",
+        Options2020,
+        lambda o, _: Reference2020(o.temperature),
+        bayesian,
+    ),
+    "ste": Method(
+        "sign with the clipped straight-through gradient, Adam", SteOptions, lambda o, _: SignSTE(o.clip), _adam
+    ),
+    "bop": Method(
+        "no latent weight: flip when the gradient average says so",
+        BopOptions,
+        lambda o, _: SignSTE(clip=float("inf")),
+        _bop,
+    ),
+    "pmf": Method(
+        "proximal mean-field: tanh(βλ) that hardens, ordinary gradient, Adam",
+        HardeningOptions,
+        lambda o, _: TanhAnneal(o.beta),
+        _adam,
+        hardens=True,
+    ),
+    "md-tanh": Method(
+        "mirror descent: tanh(βλ) that hardens, gradient in the weight, Adam",
+        HardeningOptions,
+        lambda o, _: TanhAnneal(o.beta, mirror=True),
+        _adam,
+        hardens=True,
+    ),
+    "adaste": Method(
+        "adaptive straight-through: a double well that hardens, Adam",
+        AdaSteOptions,
+        lambda o, _: AdaSTE(o.beta, o.alpha, small=1e-3),
+        _adam,
+        hardens=True,
+    ),
+    "float": Method("the real-valued network, Adam", FloatOptions, None, _adam),
 }
 
 
-def check_method(config: Config) -> None:
-    """Refuse what no data are needed to refuse.
+M = TypeVar("M", bound=nn.Module)
+
+
+def make_binary_(net: M, method: Method, options: Any, estimator: Any, exclude: list[str]) -> M:
+    """Make `net` what the method trains, in place.
+
+    A real network becomes binary, but for the layers in `exclude`; binary layers keep their λ and get the estimator.
 
     Raises:
-        UserError: for an unknown method, a setting that the method does not take, or nothing to make binary.
+        ValueError: for what `binarize_` refuses, or binary layers where the method has none.
     """
-    if config.method not in METHODS:
-        raise unknown("method", config.method, METHODS)
-    defaults = METHODS[config.method].defaults
-    for name in METHOD_OPTIONS:
-        if getattr(config, name) is not None and name not in defaults:
-            takes = ", ".join(defaults)
-            raise UserError(f"method {config.method!r} takes no {name}: leave it out (it takes {takes})")
-    if config.preset is not None and config.preset not in METHODS[config.method].presets:
-        raise UserError(f"method {config.method!r} has no preset {config.preset!r}: leave it out")
-    if config.kl_weight == 0 and config.kl_weight_end is not None:
-        raise UserError(f"kl_weight 0 cannot reach {config.kl_weight_end} geometrically: start above 0")
-    if config.natural_dtype == "bfloat16" and config.cooling not in (None, 1):
-        raise UserError(f"natural_dtype bfloat16 goes without cooling, got {config.cooling}: leave one of them out")
-    if config.natural_dtype == "bfloat16" and config.momentum:
-        raise UserError(f"natural_dtype bfloat16 goes without momentum, got {config.momentum}: leave one of them out")
-    if METHODS[config.method].binarizer and config.real_ends and config.model == "mlp" and config.depth < 2:
-        raise UserError(f"real_ends leaves no binary layer in an mlp of depth {config.depth}: use a depth of 2 or more")
-
-
-def resolve(config: Config, num_train: int) -> Config:
-    """`config` with the method's defaults in place of None.
-
-    Raises:
-        UserError: as `check_method`.
-    """
-    check_method(config)
-    method = METHODS[config.method]
-    defaults = {**method.defaults, **method.presets.get(config.preset or "", {})}
-    missing = {k: v(num_train) if callable(v) else v for k, v in defaults.items() if getattr(config, k) is None}
-    return dataclasses.replace(config, **missing)
-
-
-def apply_method(net: nn.Sequential, config: Config) -> tuple[nn.Sequential, dict[str, Optimizer]]:
-    """Make the float `net` what the method trains, in place, and build the optimizers: `make_binary_` and
-    `make_optimizers` in one."""
-    return make_binary_(net, config), make_optimizers(net, config)
-
-
-def make_binary_(net: nn.Sequential, config: Config) -> nn.Sequential:
-    """Make the float `net` (from `build_model`) what the method of the resolved `config` trains, in place."""
-    method = METHODS[config.method]
-    if method.binarizer is not None:
-        start: dict[str, Any] = {"init": config.init, "magnitude": config.magnitude}
-        binarize_(net, binarizer=method.binarizer(config), exclude=real_layers(net, config.model_config), **start)
-    if config.natural_dtype == "bfloat16":
+    layers = [layer for _, layer in binary_layers(net)]
+    if method.binarizer is None:
+        if layers:
+            raise ValueError("method 'float' trains real weights, this network has binary layers: take another method")
+        return net
+    binarizer = method.binarizer(options, estimator)
+    for layer in layers:
+        layer.binarizer = binarizer
+    if not layers:
+        binarize_(net, binarizer=binarizer, exclude=exclude, init=options.init, magnitude=options.magnitude)
+    if getattr(options, "natural_dtype", "float32") == "bfloat16":
         for _, layer in binary_layers(net):
             layer.natural.data = layer.natural.data.to(torch.bfloat16)
     return net
 
 
-def make_optimizers(net: nn.Module, config: Config) -> dict[str, Optimizer]:
-    """{"binary": the method's optimizer, "real": Adam for the rest}, for a network from `make_binary_`.
-
-    A network without parameters of a kind has no such optimizer.
-    """
-    method = METHODS[config.method]
-    if method.binarizer is None:
-        return {"real": method.optimizer(list(net.parameters()), config)}
+def make_optimizer(
+    net: nn.Module, method: Method, options: Any, *, num_train: int, batch_size: int
+) -> NetworkOptimizer:
+    """The method's optimizer of λ and Adam for the rest, as one; for a network from `make_binary_`."""
     binary, real = split_parameters(net)
-    optimizers = {"binary": method.optimizer(binary, config)}
-    if real:
-        optimizers["real"] = torch.optim.Adam(real, config.real_lr)
-    return optimizers
+    if method.binarizer is None:
+        return NetworkOptimizer(method.optimizer(real, options, num_train, batch_size))
+    rule = method.optimizer(binary, options, num_train, batch_size)
+    return NetworkOptimizer(rule, torch.optim.Adam(real, options.real_lr)) if real else NetworkOptimizer(rule)
 
 
-def annealed(config: Config, progress: float) -> dict[str, float]:
-    """The settings that change during a run, at `progress` in [0, 1]: start^(1 − progress) · end^progress.
-
-    >>> annealed(Config(beta=1.0, beta_end=100.0), progress=0.5)
-    {'beta': 10.0}
-    """
-    values = {}
-    for name in ANNEALED:
-        start, end = getattr(config, name), getattr(config, f"{name}_end")
-        if start is not None and end is not None:
-            values[name] = float(start ** (1 - progress) * end**progress)
-    return values
-
-
-def anneal_(net: nn.Module, optimizers: dict[str, Optimizer], values: dict[str, float]) -> None:
-    """Set each value wherever it is a setting: in the binarizers and the optimizers' groups."""
-    for name, value in values.items():
-        for _, layer in binary_layers(net):
-            if hasattr(layer.binarizer, name):
-                setattr(layer.binarizer, name, value)
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                if name in group:
-                    group[name] = value
+def harden_(net: nn.Module, options: Any, progress: float) -> None:
+    """Set the binarizers' β to beta^(1 − progress) · beta_end^progress, progress in [0, 1]."""
+    for _, layer in binary_layers(net):
+        layer.binarizer.beta = options.beta ** (1 - progress) * options.beta_end**progress  # type: ignore[attr-defined]

@@ -8,22 +8,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
+from .options import option
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What to build.  `width` counts the units of each hidden layer of `mlp`, `width_multiplier` scales the channels of
-    the convolution networks; `real_ends` keeps the first and last layer real; `affine` gives batch norm a learnable
-    scale and shift; `output_scale` lets the network learn how large its logits are."""
+    """Network: what to build.
 
-    model: str = "mlp"
-    width: int = 256
-    depth: int = 3
-    width_multiplier: float = 1.0
-    dropout: float = 0.2
-    affine: bool = True
-    output_scale: bool = True
-    real_ends: bool = False
+    `real_ends` keeps the first and last layer real; `affine` gives batch norm a learnable scale and shift;
+    `output_scale` lets the network learn how large its logits are.
+    """
+
+    model: str = option(
+        "mlp", "network; own: of your own code, for bayesbinn.fit", choices=("mlp", "vgg-small", "resnet18", "own")
+    )
+    width: int = option(256, "units of each hidden layer (mlp)", 1, 10**6)
+    depth: int = option(3, "number of hidden layers (mlp)", maximum=10**4)
+    width_multiplier: float = option(1.0, "factor on the channels (vgg-small, resnet18)", maximum=1000, above=0)
+    dropout: float = option(0.2, "dropout rate before linear layers", maximum=0.99)
+    affine: bool = option(True, "learnable scale and shift in batch norm")
+    output_scale: bool = option(True, "learnable scale of the logits")
+    real_ends: bool = option(False, "keep the first and the last layer real")
 
 
 class Normalize(nn.Module):
@@ -129,6 +134,8 @@ def resnet18(config: ModelConfig, input_shape: tuple[int, ...], num_classes: int
     return [*layers, *_head(config, channels, num_classes)]
 
 
+OWN = "own"  # a network that a person brings: `fit` trains it, and only its own code can build it
+
 MODELS: dict[str, Callable[[ModelConfig, tuple[int, ...], int], list[nn.Module]]] = {
     "mlp": mlp,
     "vgg-small": vgg_small,
@@ -154,6 +161,8 @@ def build_model(
     Raises:
         UserError: for an unknown model, or an input shape that it cannot take.
     """
+    if config.model == OWN:
+        raise UserError("model 'own' is a network of your own code, which no name can build: give it to bayesbinn.fit")
     if config.model not in MODELS:
         raise unknown("model", config.model, MODELS)
     mean = torch.zeros(input_shape[0]) if mean is None else mean
@@ -162,7 +171,7 @@ def build_model(
     return nn.Sequential(Normalize(mean, std, len(input_shape)), *layers)
 
 
-def real_layers(net: nn.Sequential, config: ModelConfig) -> list[str]:
+def real_layers(net: nn.Module, config: ModelConfig) -> list[str]:
     """Names of the layers that stay real: the first and the last with `real_ends`, else none."""
     names = [name for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return [names[0], names[-1]] if config.real_ends else []

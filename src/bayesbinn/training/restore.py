@@ -1,5 +1,6 @@
 """The state of training, put together from all ranks and put back: what a checkpoint holds beside the network."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,29 @@ def check_description(found: dict[str, Any], need: dict[str, Any], run: Path) ->
     """Refuse a checkpoint whose description differs from what is needed.
 
     Raises:
-        UserError: naming the first thing that differs.
+        UserError: naming the first thing that differs, of the settings the first that was changed.
     """
+    for name, value in found["config"].items() if "config" in need else ():
+        now = need["config"].get(name)
+        if now != value:
+            raise UserError(f"{run / 'config.toml'} has {name} = {now!r}, training began with {value!r}: set it back")
     for name, value in need.items():
-        if found[name] != value:
+        if name != "config" and found[name] != value:
             raise UserError(
                 f"checkpoint of {run} is of another run: {name} is {found[name]!r} there, {value!r} here; "
                 "use the data and settings that it was made with"
             )
+
+
+def compare_threads(before: int, run: Path) -> None:
+    """Say so if this process computes with another number of threads than the checkpoint's: sums round otherwise."""
+    now = torch.get_num_threads()
+    if now != before:
+        warnings.warn(
+            f"{run} was computed with {before} threads and goes on with {now}: its bits are not those of a run that "
+            f"never stopped (OMP_NUM_THREADS={before} makes them so)",
+            stacklevel=2,
+        )
 
 
 def load_state(net: nn.Module, model: dict[str, Tensor], run: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import data as sets
 from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rotated, split
 from ..errors import UserError, unknown
-from .continual_config import ContinualConfig
+from .strategies import ContinualConfig
 
 FOLDER = "tasks:"
 KINDS = ("permuted", "rotated", "split")
