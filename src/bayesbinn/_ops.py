@@ -36,8 +36,11 @@ def new_seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
 
 
 def draw(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
-    """w = ±1 of `dtype` and the shape of λ, contiguous, with P(w = +1) = σ(2λ); a function of λ and seed alone."""
-    weight: Tensor = torch.ops.bayesbinn.draw.default(natural, seed, dtype)
+    """w = ±1 of `dtype` and the shape of λ, contiguous, with P(w = +1) = σ(2λ); a function of λ and seed alone.
+
+    Of a λ that is split over processes every process draws the whole.
+    """
+    weight: Tensor = torch.ops.bayesbinn.draw.default(shards.whole(natural), seed, dtype)
     return weight
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import bernoulli, shards
-from .nn.batch_norm import statistics_of
+from .nn.batch_norm import in_force, statistics_of
 from .nn.draws import draw as draw
 from .nn.draws import fixed_weights, generator_for, some_binary_layers
 from .nn.draws import has_posterior as has_posterior
@@ -44,7 +44,7 @@ def sampled_weights(
     """
     if weights is None:
         weights = draw(net, generator_for(net, seed) if isinstance(seed, int) else seed)
-    with fixed_weights(net, weights), statistics_of(net, "draws"):
+    with fixed_weights(net, weights), in_force(statistics_of(net, "draws")):
         yield net
 
 

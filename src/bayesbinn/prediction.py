@@ -4,20 +4,18 @@ The generators give the outputs of one network after the other, for all inputs; 
 Memory does not grow with the number of networks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .nn.batch_norm import own_statistics, statistics_of
+from .nn.batch_norm import in_force, own_statistics, statistics_of
 from .nn.draws import draw, fixed_weights, generator_for, has_posterior
-from .nn.inputs import Inputs, active_dropouts, as_inputs, batches_of, evaluating, is_stream, seeded
-
-Head = int | str | Callable[[Any], Tensor] | None  # which of a network's outputs: its index, its key, or how to get it
+from .nn.inputs import Head, Inputs, active_dropouts, as_inputs, evaluating, joined, portions, seeded
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,6 @@ class RegressionPrediction:
     mean: Tensor
     std: Tensor
     num_samples: int
-
-
-P = TypeVar("P", Prediction, RegressionPrediction)
 
 
 def average(outputs: Iterable[Tensor]) -> Iterator[Prediction]:
@@ -143,7 +138,7 @@ def predict(
         return replace(prediction, num_samples=num_samples)
 
     settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "calibration": calibration, "output": output}
-    return _joined(map(of, _portions(net, x, calibration)))
+    return joined(map(of, portions(net, x, calibration)))
 
 
 def predict_regression(
@@ -174,7 +169,7 @@ def predict_regression(
         return RegressionPrediction(mean=mean, std=(squares / count).sqrt(), num_samples=num_samples)
 
     settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "calibration": calibration, "output": output}
-    return _joined(map(of, _portions(net, x, calibration)))
+    return joined(map(of, portions(net, x, calibration)))
 
 
 @torch.no_grad()
@@ -201,12 +196,13 @@ def posterior_outputs(
         raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use 0")
     inputs, seen = as_inputs(x, net), None if calibration is None else as_inputs(calibration, net)
     generator = generator_for(net, seed) if num_samples else None
+    shared = {} if seen is not None else statistics_of(net, "draws" if num_samples else "mode")
     with evaluating(net):
         for _ in range(max(num_samples, 1)):
-            with fixed_weights(net, draw(net, generator)) if num_samples else nullcontext():
-                whose = statistics_of(net, "draws" if num_samples else "mode")
-                with whose if seen is None else own_statistics(net, seen, batch_size):
-                    out = _forward(net, inputs, batch_size, output)
+            weights = fixed_weights(net, draw(net, generator)) if num_samples else nullcontext()
+            # opened second, so that a network's own statistics are of the weights in force
+            with weights, in_force(shared) if seen is None else own_statistics(net, seen, batch_size):
+                out = inputs.outputs(net, batch_size, output)
             yield out
 
 
@@ -246,40 +242,11 @@ def dropout_outputs(
     if not masks:
         raise ValueError("this network has no active dropout layer: Monte-Carlo dropout would repeat one prediction")
     for i in range(num_samples):
-        with evaluating(net), statistics_of(net, "mode"), seeded(net, (seed << 20) + i):
+        with evaluating(net), seeded(net, (seed << 20) + i):
             for mask in masks:
                 mask.train()
-            out = _forward(net, inputs, batch_size, output)
+            out = inputs.outputs(net, batch_size, output)
         yield out
-
-
-def _portions(net: nn.Module, x: Any, calibration: Any) -> Iterable[Inputs]:
-    """The inputs batch by batch, so that a large set need not fit in memory; at once if each has to calibrate first."""
-    return batches_of(x, net) if is_stream(x) and calibration is None else [as_inputs(x, net)]
-
-
-def _forward(net: nn.Module, inputs: Inputs, batch_size: int, output: Head) -> Tensor:
-    return torch.cat([_head(batch.through(net), output) for batch in inputs.batches(batch_size)])
-
-
-def _head(returned: Any, output: Head) -> Tensor:
-    if output is not None:
-        returned = output(returned) if callable(output) else returned[output]
-    if not isinstance(returned, Tensor):
-        raise TypeError(
-            f"the network returns {type(returned).__name__}, not a tensor: choose a part by output= (an index, a key, "
-            "or a function)"
-        )
-    return returned
-
-
-def _joined(parts: Iterable[P]) -> P:
-    found = list(parts)
-    if not found:
-        raise ValueError("there must be at least one batch of inputs, got none: is the iterator used up?")
-    names = [f.name for f in fields(found[0]) if f.name != "num_samples"]
-    whole: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in found]) for name in names}
-    return replace(found[0], **whole)
 
 
 def _entropy(probs: Tensor) -> Tensor:

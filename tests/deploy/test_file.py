@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from torch import nn
 
 import bayesbinn as bb
-from bayesbinn.nn.batch_norm import statistics_of
+from bayesbinn.nn.batch_norm import in_force, statistics_of
 from bayesbinn.runtime import FormatError, load
 from bayesbinn.runtime.container import read, write
 from tests.deploy.nets import Sign, mlp, resnet
@@ -183,7 +183,7 @@ def test_a_calibrated_mode_is_packed_with_its_own_statistics_and_samples_with_th
     x = 3 * torch.randn(64, 6) + 1  # far from the initial statistics, which are those of the draws here
     plain = copy.deepcopy(net)
     bb.calibrate_(net, x)
-    with statistics_of(net, "draws" if num_samples else "mode"):
+    with in_force(statistics_of(net, "draws" if num_samples else "mode")):
         plain[1].running_mean.copy_(net[1].running_mean)
         plain[1].running_var.copy_(net[1].running_var)
     packed = [bb.deploy.pack(n, calibration=x, num_samples=num_samples) for n in (net, plain)]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bayesbinn import BayesBiNN, BinaryLinear, binarize_, calibrate_, disarm_loss, draw, predict, sampled_weights
 from bayesbinn.binarizers import SignSTE
 from bayesbinn.nn import batch_norm, binary_layers, split_parameters
-from bayesbinn.nn.batch_norm import own_statistics, statistics_of
+from bayesbinn.nn.batch_norm import in_force, own_statistics, statistics_of
 
 X, SEEN = torch.randn(20, 6, generator=torch.Generator().manual_seed(7)), 3 + 2 * torch.randn(400, 6)
 
@@ -74,11 +74,11 @@ def test_the_statistics_are_those_of_the_mode_and_the_average_over_draws(share, 
     norm = net[1]
     torch.testing.assert_close((norm.running_mean, norm.running_var), (mode.mean(0), mode.var(0)))
     expected = tuple(torch.stack(parts).mean(0) for parts in zip(*moments, strict=True))
-    with statistics_of(net, "draws"):
+    with in_force(statistics_of(net, "draws")):
         torch.testing.assert_close((norm.running_mean, norm.running_var), expected)
     torch.testing.assert_close((norm.running_mean, norm.running_var), (mode.mean(0), mode.var(0)))
     assert not any(module.training for module in net.modules())
-    with statistics_of(net, "mode"):
+    with in_force(statistics_of(net, "mode")):
         torch.testing.assert_close(norm.running_mean, mode.mean(0))
 
 
@@ -184,7 +184,7 @@ def test_a_state_dict_without_calibration_ends_one():
 def test_calibrating_again_gives_the_draws_and_the_mode_the_new_data():
     net = calibrate_(calibrate_(network(), SEEN), 100 * SEEN)
     assert_same(both(net), both(calibrate_(network(), 100 * SEEN)))
-    with statistics_of(net, "draws"):
+    with in_force(statistics_of(net, "draws")):
         assert net[1].running_var.min() > 100
 
 
@@ -357,20 +357,20 @@ def test_networks_without_draws():
 
 def test_a_part_of_a_network_keeps_its_statistics():
     net = calibrate_(network(), SEEN)
-    with statistics_of(net, "draws"):
+    with in_force(statistics_of(net, "draws")):
         expected = net[5].running_mean.clone()
     assert not torch.equal(net[5].running_mean, expected)
-    with statistics_of(net[4:], "draws"):
+    with in_force(statistics_of(net[4:], "draws")):
         assert torch.equal(net[5].running_mean, expected)
     net[7].natural.neg_()
-    with statistics_of(net[7:], "draws"):  # a part without batch norm has nothing to warn of
+    with in_force(statistics_of(net[7:], "draws")):  # a part without batch norm has nothing to warn of
         pass
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_another_floating_point_type_keeps_them(dtype):
     net = calibrate_(network(), SEEN).to(dtype)
-    with statistics_of(net, "draws"):
+    with in_force(statistics_of(net, "draws")):
         torch.testing.assert_close(net[1].running_mean, net[0].drawn.mean.to(dtype))
         assert net[1].running_mean.dtype == dtype
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..nn import binary_layers, split_parameters
-from ..nn.batch_norm import statistics_of
+from ..nn.batch_norm import in_force, statistics_of
 from ..nn.draws import generator_for, has_posterior, some_binary_layers
 from ..nn.inputs import evaluating
 from ..posterior import sampled_weights
@@ -66,7 +66,7 @@ class Networks:
 
         All networks of a file share the statistics of batch norm; with samples they are those of the draws.
         """
-        shared = statistics_of(self.net, "draws" if self.num_samples else "mode")
+        shared = in_force(statistics_of(self.net, "draws" if self.num_samples else "mode"))
         compiles = "torch._dynamo" in sys.modules  # importing it to say so would take seconds
         eager = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
         with torch.no_grad(), eager, _full_precision(), evaluating(self.net), shared:

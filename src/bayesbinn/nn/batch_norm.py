@@ -24,6 +24,7 @@ from .inputs import Inputs, active_dropouts, as_inputs, evaluating, seeded
 from .layers import BinaryLayer, Drawn
 
 M = TypeVar("M", bound=nn.Module)
+Groups = list[tuple[BinaryLayer, list[_BatchNorm]]]
 
 SHARE = 1024  # inputs that each drawn network sees, where there are as many (docs/design/batch-norm.md)
 
@@ -82,21 +83,22 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
     return net
 
 
-@contextmanager
-def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> Iterator[nn.Module]:
-    """Inside, batch norm has the statistics of the mode, or of the draws where `calibrate_` has made some.
+def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> dict[_BatchNorm, Statistics]:
+    """The statistics of the mode, or of the draws where `calibrate_` has made some, for `in_force`.
 
-    Those of the draws count while λ and the running statistics are as they were then.  Warns where λ has changed and
-    the running statistics have not, so that both are of other weights.
+    Those of the mode are the running ones, so that nothing has to be put in their place.  Those of the draws count
+    while λ and the running statistics are as they were then.  Warns where λ has changed and the running statistics have
+    not, so that both are of other weights.
     """
     found: dict[_BatchNorm, Statistics] = {}
-    if _calibrated(net) and whose == "draws":
-        for layer, norms in _groups(net):
+    groups = _groups(net)
+    if _calibrated(groups) and whose == "draws":
+        for layer, norms in groups:
             assert layer.drawn is not None
-            parts = (torch.split(values, [norm.num_features for norm in norms]) for values in layer.drawn[:2])
+            sizes = [norm.num_features for norm in norms]
+            parts = (torch.split_with_sizes(values, sizes) for values in layer.drawn[:2])
             found |= zip(norms, map(Statistics, *parts), strict=True)
-    with _in_force(found):
-        yield net
+    return found
 
 
 @contextmanager
@@ -114,12 +116,13 @@ def own_statistics(net: nn.Module, data: Any, batch_size: int = 1024) -> Iterato
     """
     with torch.no_grad():
         found = _collected(net, as_inputs(data, net), batch_size)
-    with _in_force(found):
+    with in_force(found):
         yield net
 
 
 @contextmanager
-def _in_force(statistics: Mapping[_BatchNorm, Statistics]) -> Iterator[None]:
+def in_force(statistics: Mapping[_BatchNorm, Statistics]) -> Iterator[None]:
+    """Inside, batch norm has these statistics; on exit those from before, unless it was trained inside."""
     before = {norm: _running(norm) for norm in statistics}
     for norm, own in statistics.items():  # other tensors, not other values: a graph may have saved these for backward
         norm.running_mean, norm.running_var = (
@@ -195,9 +198,8 @@ def _average_of_draws(
     return average
 
 
-def _calibrated(net: nn.Module) -> bool:
+def _calibrated(groups: Groups) -> bool:
     """Whether the statistics that `calibrate_` made belong to the network as it is."""
-    groups = _groups(net)
     if not any(norms for _, norms in groups) or all(layer.drawn is None for layer, _ in groups):
         return False
     same = [layer.drawn.fingerprint.cpu() == _fingerprint(layer, norms) for layer, norms in groups if layer.drawn]
@@ -222,9 +224,9 @@ def _running(norm: _BatchNorm) -> Statistics:
     return Statistics(norm.running_mean, norm.running_var)
 
 
-def _groups(net: nn.Module) -> list[tuple[BinaryLayer, list[_BatchNorm]]]:
+def _groups(net: nn.Module) -> Groups:
     """Each binary layer with the batch norms that follow it in the order of `modules()`; the first has earlier ones."""
-    groups: list[tuple[BinaryLayer, list[_BatchNorm]]] = [(layer, []) for _, layer in binary_layers(net)]
+    groups: Groups = [(layer, []) for _, layer in binary_layers(net)]
     layers = [layer for layer, _ in groups]
     norms, index = set(_norms(net)), 0
     for module in net.modules():

@@ -33,13 +33,10 @@ def draw(net: nn.Module, generator: torch.Generator | None = None) -> dict[str, 
     for name, layer in some_binary_layers(net):
         natural = layer.natural
         if id(natural) not in drawn:
-            with torch.no_grad():
-                full = shards.whole(natural)
-                drawn[id(natural)] = (
-                    bernoulli.sample(full, None, generator) if layer.binarizer.has_posterior else bernoulli.sign(full)
-                )
+            mode, own = not layer.binarizer.has_posterior, natural.detach()
+            drawn[id(natural)] = bernoulli.sign(own) if mode else bernoulli.sample(own, None, generator)
         weights[name] = drawn[id(natural)]
-    return weights
+    return {name: shards.whole(weight) for name, weight in weights.items()}
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """What may be given to a network as its inputs, and running it over them in evaluation mode."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+Head = int | str | Callable[[Any], Tensor] | None  # which of a network's outputs: its index, its key, or how to get it
+D = TypeVar("D", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,14 @@ class Inputs:
         kwargs = {name: x.to(device) for name, x in self.kwargs.items()}
         return net(*(x.to(device) for x in self.args), **kwargs)
 
+    def outputs(self, net: nn.Module, batch_size: int, output: Head = None) -> Tensor:
+        """The network's outputs (B, ...), batch by batch; `output` chooses one where it returns several.
+
+        Raises:
+            TypeError: for a network that returns no tensor and no `output`.
+        """
+        return torch.cat([_head(batch.through(net), output) for batch in self.batches(batch_size)])
+
 
 def as_inputs(data: Any, net: nn.Module) -> Inputs:
     """Inputs for `net` from what a user has.
@@ -72,7 +83,7 @@ def as_inputs(data: Any, net: nn.Module) -> Inputs:
     """
     if isinstance(data, Inputs):
         return data
-    return _joined(list(batches_of(data, net))) if is_stream(data) else _in_memory(data, net)
+    return joined(batches_of(data, net)) if is_stream(data) else _in_memory(data, net)
 
 
 def is_stream(data: Any) -> bool:
@@ -140,6 +151,11 @@ def active_dropouts(net: nn.Module) -> list[nn.Module]:
     return [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
 
 
+def portions(net: nn.Module, x: Any, calibration: Any) -> Iterable[Inputs]:
+    """The inputs batch by batch, so that a large set need not fit in memory; at once if each has to calibrate first."""
+    return batches_of(x, net) if is_stream(x) and calibration is None else [as_inputs(x, net)]
+
+
 def _tensor(x: Any, net: nn.Module) -> Tensor:
     if isinstance(x, Tensor):
         return x
@@ -150,12 +166,27 @@ def _tensor(x: Any, net: nn.Module) -> Tensor:
     return tensor.to(own) if tensor.is_floating_point() else tensor
 
 
-def _joined(batches: list[Inputs]) -> Inputs:
-    if not batches:
+def joined(parts: Iterable[D]) -> D:
+    """Dataclasses of tensors (B, ...), or of tuples and dicts of these, one after the other; the rest as in the first.
+
+    Raises:
+        ValueError: for no part at all.
+    """
+    found = list(parts)
+    if not found:
         raise ValueError("there must be at least one batch of inputs, got none: is the iterator used up?")
-    names = batches[0].kwargs
-    kwargs = {name: torch.cat([b.kwargs[name] for b in batches]) for name in names}
-    return Inputs(tuple(torch.cat(parts) for parts in zip(*(b.args for b in batches), strict=True)), kwargs)
+    return replace(found[0], **{f.name: _cat([getattr(part, f.name) for part in found]) for f in fields(found[0])})
+
+
+def _cat(values: list[Any]) -> Any:
+    match values[0]:
+        case Tensor():
+            return torch.cat(values)
+        case tuple():
+            return tuple(_cat(list(same)) for same in zip(*values, strict=True))
+        case dict():
+            return {name: _cat([value[name] for value in values]) for name in values[0]}
+    return values[0]
 
 
 def _expected(data: Any) -> str:
@@ -163,3 +194,14 @@ def _expected(data: Any) -> str:
         "inputs must be a tensor, a numpy array, a tuple or dict of these, or an iterable of batches such as a "
         f"DataLoader, got {type(data).__name__}"
     )
+
+
+def _head(returned: Any, output: Head) -> Tensor:
+    if output is not None:
+        returned = output(returned) if callable(output) else returned[output]
+    if not isinstance(returned, Tensor):
+        raise TypeError(
+            f"the network returns {type(returned).__name__}, not a tensor: choose a part by output= (an index, a key, "
+            "or a function)"
+        )
+    return returned
