@@ -1,11 +1,12 @@
-/* Preloaded into a process (LD_PRELOAD): the threads of gloo take the mutex of their queue late.
+/* Preloaded into a process (LD_PRELOAD): the threads of gloo take the mutex of their queue late, by up to
+   GLOO_DELAY_MS milliseconds.
 
    A thread of gloo drops the tensors of its last work under that mutex. If Python is ending by then, the thread's
    request for the interpreter ends the process with "terminate called without an active exception". A late mutex
    makes that rare moment common. The queue's mutex is the one with which these threads wait for work.
 
    cc -O2 -shared -fPIC -o delay_gloo.so benchmarks/delay_gloo.c -ldl
-   GLOO_DELAY_MS=250 LD_PRELOAD=$PWD/delay_gloo.so python ... */
+   GLOO_DELAY_MS=1500 LD_PRELOAD=$PWD/delay_gloo.so python ... */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -37,7 +38,10 @@ int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) {
 int pthread_mutex_lock(pthread_mutex_t *mutex) {
     if (!lock) start(); /* taken by the loader before our constructor */
     if (queue && mutex == queue) {
-        struct timespec pause = {delay_ms / 1000, delay_ms % 1000 * 1000000};
+        struct timespec pause;
+        clock_gettime(CLOCK_MONOTONIC, &pause);
+        long ms = pause.tv_nsec / 1000 % (delay_ms + 1); /* as good as random */
+        pause = (struct timespec){ms / 1000, ms % 1000 * 1000000};
         nanosleep(&pause, NULL);
     }
     return lock(mutex);

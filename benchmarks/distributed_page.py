@@ -70,8 +70,8 @@ def faults(result: dict[str, Any]) -> list[str]:
         )
         lines += [
             "",
-            f"Two processes whose gloo threads take each mutex of their queue {d['delay of a mutex, ms']} ms late "
-            f"(`{d['environment']['command']}`), {total} trials: {each}.",
+            "Two processes whose gloo threads take the mutex of their queue up to "
+            f"{d['largest delay of a mutex, ms']} ms late (`{d['environment']['command']}`), {total} trials: {each}.",
         ]
     return lines
 
