@@ -3,8 +3,17 @@
     python benchmarks/faults.py --output benchmarks/results/faults.json
 
 With one process, and with two under torchrun, where rank 0, rank 1 or everything is killed (SIGKILL).  A checkpoint is
+<<<<<<< HEAD
 written after every step, so that many kills come while one is being written: those are counted (a half-written file is
 left).  The run is started anew with --resume after each kill.
+=======
+written after every step, so that many kills come while one is being written: those are counted (a half-written
+`checkpoint.new` is left).  The run is started anew with --resume after each kill.
+
+    python benchmarks/faults.py --runtime --output benchmarks/results/faults.json
+
+measures one loaded network under threads, forks and many loads instead (see runtime_faults.py).
+>>>>>>> main
 """
 
 import argparse
@@ -18,6 +27,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import runtime_faults
 
 from bayesbinn.environment import environment
 from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
@@ -95,23 +106,40 @@ def experiment(folder: Path, processes: int, kills: int, rng: random.Random) -> 
     }
 
 
+def store(output: Path | None, part: dict[str, Any]) -> None:
+    """Puts `part` beside what the file holds, and prints it."""
+    print(json.dumps(part, indent=2))
+    if output:
+        held = json.loads(output.read_text()) if output.exists() else {}
+        output.write_text(json.dumps(held | part, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, help="JSON file, of which this writes the section `killed`")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--seed", type=int, default=2020)
+    parser.add_argument("--runtime", action="store_true", help="one loaded network under threads and forks, instead")
+    parser.add_argument("--before", type=Path, help="with --runtime: folder with an earlier package, built")
     options = parser.parse_args()
+    if options.runtime:
+        store(options.output, {"runtime": {"environment": environment(), **runtime_faults.measure(options.before)}})
+        return
     rng = random.Random(options.seed)
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for processes in options.processes:
             runs.append(experiment(Path(folder), processes, options.kills, rng))
+<<<<<<< HEAD
             result = {"environment": environment(), "settings": TEXT, "runs": runs}
             print(json.dumps(result, indent=2))
             if options.output:
                 stored = json.loads(options.output.read_text()) if options.output.exists() else {}
                 options.output.write_text(json.dumps({**stored, "killed": result}, indent=2) + "\n")
+=======
+            store(options.output, {"environment": environment(), "settings": TEXT, "runs": runs})
+>>>>>>> main
     if not all(run["weights, optimizer state and generators equal, bit for bit"] for run in runs):
         raise SystemExit("a killed run differs from the calm one")
 

@@ -109,7 +109,12 @@ def page(results: dict[str, Result]) -> str:
         "",
         f"`import bayesbinn.runtime` takes {imported['bayesbinn.runtime after it']:.3f} s after numpy's own "
         f"{imported['numpy']:.3f} s; torch {'is' if imported['imports torch'] else 'is not'} imported.",
-        f"`{fuzz['command']}` ({fuzz['sanitizers']}, {fuzz['date']}): {fuzz['findings']} findings.",
+        "",
+        *[
+            f"- `{run['command']}` ({run['tools']}, {run['date']}): {run['findings']} findings in {run['seconds']} s"
+            + (f", {run['executions']:,} executions, {run['edges reached']} edges." if "executions" in run else ".")
+            for run in fuzz.values()
+        ],
         "",
     ]
     return "\n".join(lines)

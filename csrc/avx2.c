@@ -9,11 +9,6 @@ enum { ROWS = 32, PIXELS = 2, XOR_ROWS = 8, XOR_PIXELS = 2 };
 static const uint8_t lanes[ROWS] = {0, 4, 8,  12, 16, 20, 24, 28, 2, 6, 10, 14, 18, 22, 26, 30,
                                     1, 5, 9,  13, 17, 21, 25, 29, 3, 7, 11, 15, 19, 23, 27, 31};
 
-static int available(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
-}
-
 static void lut_tables(const int8_t *levels, int64_t units, uint8_t *tables) {
 #define LANES(m) m(0), m(1), m(2), m(3), m(4), m(5), m(6), m(7), m(8), m(9), m(10), m(11), m(12), m(13), m(14), m(15)
 #define P0(i) ((i) & 1), ((i) >> 1 & 1)
@@ -160,8 +155,6 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_avx2 = {
-    .name = "avx2",
-    .available = available,
     .lut_unit = 8,
     .lut_table_bytes = 64,
     .lut_rows = ROWS,

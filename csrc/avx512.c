@@ -10,13 +10,6 @@ enum { ROWS = 64, PIXELS = 2, XOR_ROWS = 16, XOR_PIXELS = 4 };
     j, j + 4, j + 8, j + 12, j + 16, j + 20, j + 24, j + 28, j + 32, j + 36, j + 40, j + 44, j + 48, j + 52, j + 56, j + 60
 static const uint8_t lanes[ROWS] = {QUADS(0), QUADS(2), QUADS(1), QUADS(3)};
 
-static int available(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vpopcntdq");
-}
-
 /* The 32 lanes of 16 bits have index bits 0-2 and 4-5; bit 3 tells the two halves apart, which packing interleaves. */
 static void lut_tables(const int8_t *levels, int64_t units, uint8_t *tables) {
 #define EIGHT(m, k) m(0, k), m(1, k), m(2, k), m(3, k), m(4, k), m(5, k), m(6, k), m(7, k)
@@ -164,8 +157,6 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_avx512 = {
-    .name = "avx512",
-    .available = available,
     .lut_unit = 6,
     .lut_table_bytes = 128,
     .lut_rows = ROWS,

@@ -23,16 +23,21 @@ BBN_PUBLIC int bbn_abi(void);
 /* The instruction sets compiled in, slowest first, and whether this machine can run one. */
 BBN_PUBLIC int bbn_isa_count(void);
 BBN_PUBLIC const char *bbn_isa_name(int index);
-BBN_PUBLIC int bbn_isa_available(const char *name);
+BBN_PUBLIC int bbn_isa_find(const char *name); /* its index; -1 if unknown, or this machine cannot run it */
 
-/* A network, or NULL with a sentence in `error` (of `error_size` bytes).  Copies what it needs from both arrays. */
+/* A network, or NULL with a sentence in `error` (of `error_size` bytes).  Copies what it needs from both arrays.
+ * `max_memory` bounds what it and one call of it may take, in bytes. */
 BBN_PUBLIC bbn_net *bbn_create(const int64_t *program, int64_t num_words, const uint8_t *data, int64_t num_bytes,
-                               const char *isa, int threads, char *error, int error_size);
+                               int isa, int threads, int64_t max_memory, char *error, int error_size);
 
-/* Run networks first ... first + count - 1 (0 is the mode) on `batch` inputs; `out` is (count, batch, C, H, W).
- * Returns 0, 1 if the arguments are out of range, or 2 if x holds NaN or inf.  One call at a time for each network. */
-BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t count, float *out);
+/* Run networks first ... first + count - 1 (0 is the mode) on the inputs in x, of `num_x` floats in all; `out`, of
+ * `num_out` floats, is (count, batch, C, H, W).  Any number of threads may call it for one network, before and after a
+ * fork: each call has memory of its own, which the network keeps for the next. */
+enum { BBN_OK, BBN_OUT_OF_RANGE, BBN_NOT_FINITE, BBN_NO_MEMORY };
+BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t num_x, int64_t first, int64_t count, float *out,
+                       int64_t num_out);
 
+/* When no call of it is running. */
 BBN_PUBLIC void bbn_free(bbn_net *net);
 
 /* Training: what the Bayesian learning rule does for each weight, in one pass over memory.  Tensors are contiguous, of n

@@ -26,8 +26,6 @@ typedef struct {
 } bbn_epilogue;
 
 typedef struct bbn_kernels {
-    const char *name;
-    int (*available)(void);
     int lut_unit, lut_table_bytes; /* activations in a unit, bytes of its tables */
     int lut_rows, lut_pixels, xor_rows, xor_pixels;
     const uint8_t *lut_lane;
@@ -69,6 +67,6 @@ static inline float bbn_clip(float x, float low, float high) {
     return x < high ? x : high;
 }
 
-const bbn_kernels *bbn_kernels_named(const char *name);
+extern const bbn_kernels bbn_portable, bbn_avx2, bbn_avx512, bbn_neon; /* as isa.c has them */
 
 #endif

@@ -5,8 +5,6 @@
 
 enum { ROWS = 16, PIXELS = 4, XOR_ROWS = 4, XOR_PIXELS = 4 };
 
-static int available(void) { return 1; }
-
 static void lut_tables(const int8_t *levels, int64_t units, uint8_t *tables) {
     static const int8_t sign[4][16] = {
         {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1},
@@ -120,8 +118,6 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_neon = {
-    .name = "neon",
-    .available = available,
     .lut_unit = 8,
     .lut_table_bytes = 64,
     .lut_rows = ROWS,

@@ -1,22 +1,38 @@
 /* Creating a network, running it, and taking it down. */
-#include "net.h"
-
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-static const int64_t MAX_MEMORY = INT64_C(1) << 34, TILE_BYTES = 1 << 21;
+#include "bayesbinn.h"
+#include "isa.h"
+#include "workspace.h"
 
-int bbn_abi(void) { return 2; }
+static const int64_t TILE_BYTES = 1 << 21;
 
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
-/* memory for one input that an operation needs besides its values */
+/* sizes of a workspace, for one input where it holds several */
 typedef struct {
     int64_t tables, gathered, padding, levels, acc, pointers, zeros;
 } needs;
 
-static void add_needs(const bbn_net *net, const bbn_layer *layer, needs *most) {
+struct bbn_net {
+    bbn_program program;
+    bbn_memory memory;
+    bbn_layer *layers;
+    int64_t *slot; /* of each value: index into a workspace's `slots`, -1 for the input and the output */
+    int64_t *slot_size, num_slots;
+    needs most;
+    int64_t tile; /* inputs that go through the network together */
+    int threads;
+    bbn_workspace *_Atomic spaces; /* grows at the front and never shrinks, so that anyone may walk it */
+};
+
+int bbn_abi(void) { return 3; }
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* ---- memory ---- */
+
+static void add_needs(const bbn_layer *layer, needs *most) {
     const bbn_op *op = layer->op;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape);
     needs own = {0};
@@ -38,117 +54,152 @@ static void add_needs(const bbn_net *net, const bbn_layer *layer, needs *most) {
         break;
     default: break;
     }
-    own.acc = BBN_MAX_PIXELS * layer->rows;
-    if (layer->method != BBN_PLAIN) own.pointers = BBN_MAX_PIXELS * layer->segments;
-    own.zeros = larger(op->source.channels, 16);
+    if (layer->method != BBN_PLAIN) {
+        own.acc = BBN_MAX_PIXELS * layer->rows;
+        own.pointers = BBN_MAX_PIXELS * layer->segments;
+    }
+    own.zeros = op->source.channels;
     most->tables = larger(most->tables, own.tables), most->gathered = larger(most->gathered, own.gathered);
     most->padding = larger(most->padding, own.padding), most->levels = larger(most->levels, own.levels);
     most->acc = larger(most->acc, own.acc), most->pointers = larger(most->pointers, own.pointers);
     most->zeros = larger(most->zeros, own.zeros);
-    (void)net;
 }
 
 /* Gives every value between input and output a slot; a slot is free again after the last operation that reads it. */
-static int64_t assign_slots(bbn_net *net, int64_t *slot_size) {
+static int assign_slots(bbn_net *net) {
     const int64_t n = net->program.num_ops;
-    int64_t *last = bbn_allocate(8 * (n + 1)), *owner = bbn_allocate(8 * (n + 1)), total = 0;
-    if (!last || !owner) total = -1;
-    for (int64_t i = 0; total >= 0 && i < n; i++) {
+    int64_t *last = calloc((size_t)(n + 1), sizeof *last), *owner = calloc((size_t)(n + 1), sizeof *owner);
+    for (int64_t i = 0; last && owner && i < n; i++) {
         const bbn_op *op = &net->program.ops[i];
         last[op->inputs[0]] = i;
         if (op->kind == BBN_ADD) last[op->inputs[1]] = i;
+        net->slot[i] = net->slot[i + 1] = -1;
     }
-    for (int64_t v = 0; total >= 0 && v <= n; v++) net->slot[v] = -1;
-    for (int64_t v = 1; total >= 0 && v < n; v++) {
+    for (int64_t v = 1; last && owner && v < n; v++) {
         const int64_t made = v - 1, size = bbn_size(net->program.ops[made].shape);
         int64_t best = -1;
         for (int64_t s = 0; s < net->num_slots; s++) /* the value that owned s was last read before `made` */
-            if (larger(last[owner[s]], owner[s] - 1) < made && (best < 0 || slot_size[s] > slot_size[best])) best = s;
+            if (larger(last[owner[s]], owner[s] - 1) < made && (best < 0 || net->slot_size[s] > net->slot_size[best]))
+                best = s;
         if (best < 0) best = net->num_slots++;
         owner[best] = v;
-        slot_size[best] = larger(slot_size[best], size);
-        net->slot[v] = (int)best;
+        net->slot_size[best] = larger(net->slot_size[best], size);
+        net->slot[v] = best;
     }
-    for (int64_t s = 0; total >= 0 && s < net->num_slots; s++) total += 4 * slot_size[s];
+    const int status = last && owner ? 0 : -1;
     free(last);
     free(owner);
-    return total;
+    return status;
 }
 
-static int allocate(bbn_net *net, const char **error) {
+static bbn_shape output(const bbn_net *net) { return net->program.ops[net->program.num_ops - 1].shape; }
+
+static void choose_tile(bbn_net *net) {
+    int64_t each = 4 * (bbn_size(net->program.input) + bbn_size(output(net)));
+    for (int64_t s = 0; s < net->num_slots; s++) each += 4 * net->slot_size[s];
+    each += net->most.tables + 2 * net->most.gathered + net->most.padding;
+    net->tile = TILE_BYTES / each;
+    net->tile = net->tile < 1 ? 1 : net->tile > BBN_MAX_BATCH ? BBN_MAX_BATCH : net->tile;
+}
+
+static void furnish(const bbn_net *net, bbn_workspace *space) {
+    bbn_memory *m = &space->memory;
+    const needs *most = &net->most;
+    const int64_t in = bbn_size(net->program.input), out = bbn_size(output(net)), tile = net->tile;
+    space->slots = bbn_take(m, (int64_t)sizeof *space->slots * net->num_slots);
+    for (int64_t s = 0; s < net->num_slots; s++) {
+        float *slot = bbn_take(m, 4 * net->slot_size[s] * tile);
+        if (slot) space->slots[s] = slot;
+    }
+    if (bbn_pixels(net->program.input) > 1) space->entry = bbn_take(m, 4 * in * tile);
+    if (bbn_pixels(output(net)) > 1) space->leave = bbn_take(m, 4 * out * tile);
+    space->tables = bbn_take(m, most->tables * tile);
+    space->padding = bbn_take(m, most->padding * tile);
+    for (int i = 0; i < 2; i++) space->gathered[i] = bbn_take(m, most->gathered * tile);
+    space->zeros = bbn_take(m, 8 * most->zeros);
+    space->scratch = bbn_take(m, (int64_t)sizeof *space->scratch * net->threads);
+    for (int t = 0; t < net->threads; t++) {
+        bbn_scratch own = {{bbn_take(m, most->levels), bbn_take(m, most->levels)}, NULL, NULL};
+        own.acc = bbn_take(m, 4 * most->acc);
+        own.pointers = bbn_take(m, (int64_t)sizeof *own.pointers * most->pointers);
+        if (own.pointers) space->scratch[t] = own;
+    }
+}
+
+static void free_space(bbn_workspace *space) {
+    bbn_pool_free(space->pool);
+    bbn_release(&space->memory);
+    free(space);
+}
+
+/* A new workspace that the caller holds, or NULL if out of memory. */
+static bbn_workspace *add_space(bbn_net *net) {
+    bbn_workspace *space = calloc(1, sizeof *space);
+    if (!space) return NULL;
+    furnish(net, space);
+    space->pool = bbn_pool_create(net->threads);
+    if (space->memory.failed || !space->pool) return free_space(space), NULL;
+    bbn_claim_take(&space->claim);
+    space->next = atomic_load(&net->spaces);
+    while (!atomic_compare_exchange_weak(&net->spaces, &space->next, space)) continue;
+    return space;
+}
+
+static bbn_workspace *take_space(bbn_net *net) {
+    for (bbn_workspace *space = atomic_load(&net->spaces); space; space = space->next)
+        if (bbn_claim_take(&space->claim)) return space;
+    return add_space(net);
+}
+
+/* ---- a network ---- */
+
+static int prepare(bbn_net *net, const bbn_kernels *kernels, int64_t max_memory, char *error, size_t error_size) {
     const int64_t n = net->program.num_ops;
-    *error = "out of memory";
-    net->layers = bbn_allocate((int64_t)sizeof *net->layers * n);
-    net->slot = bbn_allocate((int64_t)sizeof *net->slot * (n + 1));
-    net->slots = bbn_allocate((int64_t)sizeof *net->slots * (n + 1));
-    int64_t *slot_size = bbn_allocate(8 * (n + 1));
-    if (!net->layers || !net->slot || !net->slots || !slot_size) return free(slot_size), -1;
-    int64_t values = assign_slots(net, slot_size);
-    needs most = {.zeros = 16};
-    int status = values < 0 ? -1 : 0;
-    for (int64_t i = 0; !status && i < n; i++) {
-        status = bbn_layer_prepare(&net->layers[i], &net->program.ops[i], net->kernels, 1 + net->program.num_samples);
-        if (!status) add_needs(net, &net->layers[i], &most);
+    snprintf(error, error_size, "out of memory");
+    net->layers = bbn_take(&net->memory, (int64_t)sizeof *net->layers * n);
+    net->slot = bbn_take(&net->memory, (int64_t)sizeof *net->slot * (n + 1));
+    net->slot_size = bbn_take(&net->memory, (int64_t)sizeof *net->slot_size * (n + 1));
+    if (net->memory.failed || assign_slots(net)) return -1;
+    for (int64_t i = 0; i < n; i++) {
+        bbn_layer_choose(&net->layers[i], &net->program.ops[i], kernels, 1 + net->program.num_samples);
+        add_needs(&net->layers[i], &net->most);
     }
-    const int64_t ends = 4 * (bbn_size(net->program.input) + bbn_size(net->program.ops[n - 1].shape));
-    const int64_t each = values + ends + most.tables + 2 * most.gathered + most.padding;
-    if (!status && (each > MAX_MEMORY || most.acc + most.pointers + most.levels > MAX_MEMORY))
-        *error = "the network needs more than 16 GiB of working memory for one input", status = -1;
-    if (status) return free(slot_size), -1;
-    const int64_t fits = TILE_BYTES / larger(each, 1);
-    net->tile = fits < 1 ? 1 : fits > BBN_MAX_BATCH ? BBN_MAX_BATCH : fits;
-    for (int64_t s = 0; s < net->num_slots; s++)
-        if (!(net->slots[s] = bbn_allocate(4 * slot_size[s] * net->tile))) status = -1;
-    free(slot_size);
-    net->tables = bbn_allocate(most.tables * net->tile);
-    net->padding = bbn_allocate(most.padding * net->tile);
-    net->zeros = bbn_allocate(8 * most.zeros);
-    const bbn_shape in = net->program.input, out = net->program.ops[n - 1].shape;
-    if (bbn_pixels(in) > 1 && !(net->entry = bbn_allocate(4 * bbn_size(in) * net->tile))) status = -1;
-    if (bbn_pixels(out) > 1 && !(net->leave = bbn_allocate(4 * bbn_size(out) * net->tile))) status = -1;
-    for (int i = 0; i < 2; i++)
-        if (!(net->gathered[i] = bbn_allocate(most.gathered * net->tile))) status = -1;
-    const int threads = bbn_pool_threads(net->pool);
-    net->scratch = bbn_allocate((int64_t)sizeof *net->scratch * threads);
-    if (status || !net->tables || !net->padding || !net->zeros || !net->scratch) return -1;
-    for (int t = 0; t < threads; t++) {
-        bbn_scratch *own = &net->scratch[t];
-        for (int i = 0; i < 2; i++) own->levels[i] = bbn_allocate(most.levels);
-        own->acc = bbn_allocate(4 * most.acc);
-        own->pointers = bbn_allocate((int64_t)sizeof *own->pointers * most.pointers);
-        if (!own->levels[0] || !own->levels[1] || !own->acc || !own->pointers) return -1;
+    choose_tile(net);
+    bbn_workspace count = {.memory = {.counting = 1, .bytes = net->memory.bytes}};
+    furnish(net, &count);
+    for (int64_t i = 0; i < n; i++) bbn_layer_take(&net->layers[i], &count.memory);
+    if (count.memory.bytes > max_memory) {
+        snprintf(error, error_size, "it needs %" PRId64 " bytes of memory, max_memory allows %" PRId64,
+                 count.memory.bytes, max_memory);
+        return -1;
     }
+    for (int64_t i = 0; i < n; i++) bbn_layer_take(&net->layers[i], &net->memory);
+    bbn_workspace *space = net->memory.failed ? NULL : add_space(net);
+    if (!space) return -1;
+    bbn_claim_give(&space->claim);
+    for (int64_t i = 0; i < n; i++) {
+        bbn_op *op = &net->program.ops[i];
+        bbn_layer_fill(&net->layers[i]);
+        op->weights = op->scale = op->shift = NULL; /* the caller may free the data now */
+    }
+    error[0] = 0;
     return 0;
 }
 
-bbn_net *bbn_create(const int64_t *program, int64_t num_words, const uint8_t *data, int64_t num_bytes, const char *isa,
-                    int threads, char *error, int error_size) {
-    const char *reason = "out of memory";
-    const bbn_kernels *kernels = bbn_kernels_named(isa);
+bbn_net *bbn_create(const int64_t *program, int64_t num_words, const uint8_t *data, int64_t num_bytes, int isa,
+                    int threads, int64_t max_memory, char *error, int error_size) {
     if (error_size < 1) return NULL;
-    error[0] = 0;
-    if (!kernels || !kernels->available()) {
-        snprintf(error, (size_t)error_size, "this machine cannot run instruction set '%s'", isa);
-        return NULL;
-    }
-    if (threads < 1 || threads > 1024) {
-        snprintf(error, (size_t)error_size, "threads must be 1 to 1024, got %d", threads);
-        return NULL;
-    }
+    const size_t size = (size_t)error_size;
+    const bbn_isa *set = bbn_isa_at(isa);
+    if (!set) return snprintf(error, size, "this machine cannot run instruction set %d", isa), NULL;
+    if (threads < 1 || threads > 1024)
+        return snprintf(error, size, "threads must be 1 to 1024, got %d", threads), NULL;
     bbn_net *net = calloc(1, sizeof *net);
-    if (net) net->kernels = kernels;
-    if (net && bbn_program_read(&net->program, program, num_words, data, num_bytes, error, (size_t)error_size)) {
-        bbn_free(net);
-        return NULL;
-    }
-    if (net) net->pool = bbn_pool_create(threads);
-    if (!net || !net->pool || allocate(net, &reason)) {
-        snprintf(error, (size_t)error_size, "%s", reason);
-        bbn_free(net);
-        return NULL;
-    }
-    for (int64_t i = 0; i < net->program.num_ops; i++) /* the caller may free the data now */
-        net->program.ops[i].weights = net->program.ops[i].scale = net->program.ops[i].shift = NULL;
+    if (!net) return snprintf(error, size, "out of memory"), NULL;
+    net->threads = threads;
+    if (bbn_program_read(&net->program, program, num_words, data, num_bytes, error, size) ||
+        prepare(net, set->kernels, max_memory, error, size))
+        return bbn_free(net), NULL;
     return net;
 }
 
@@ -163,58 +214,53 @@ static int all_finite(const float *x, int64_t n) {
     return sum[0] == 0;
 }
 
-int bbn_run(bbn_net *net, const float *x, int64_t batch, int64_t first, int64_t count, float *out) {
-    if (batch < 1 || first < 0 || count < 1 || first > net->program.num_samples ||
-        count > net->program.num_samples + 1 - first)
-        return 1;
-    const int64_t n = net->program.num_ops, in = bbn_size(net->program.input);
-    const bbn_shape source = net->program.input, shape = net->program.ops[n - 1].shape;
-    const int64_t each = bbn_size(shape);
-    if (!all_finite(x, batch * in)) return 2;
+/* one network on one tile; x and out have their channels last, or one pixel */
+static void run_tile(const bbn_net *net, bbn_workspace *space, const float *x, int64_t tile, int64_t network,
+                     float *out) {
+    const int64_t n = net->program.num_ops;
+    for (int64_t i = 0; i < n; i++) {
+        const bbn_layer *layer = &net->layers[i];
+        const float *inputs[2];
+        for (int j = 0; j < 2; j++) {
+            const int64_t v = layer->op->inputs[j];
+            inputs[j] = v ? space->slots[net->slot[v]] : x;
+        }
+        bbn_run_op(space, layer, inputs[0], inputs[1], tile, network, i < n - 1 ? space->slots[net->slot[i + 1]] : out);
+    }
+}
+
+int bbn_run(bbn_net *net, const float *x, int64_t num_x, int64_t first, int64_t count, float *out, int64_t num_out) {
+    const bbn_shape source = net->program.input, shape = output(net);
+    const int64_t in = bbn_size(source), each = bbn_size(shape), batch = num_x / in, networks = net->program.num_samples + 1;
+    if (batch < 1 || num_x % in || first < 0 || first >= networks || count < 1 || count > networks - first ||
+        num_out % each || num_out / each % batch || num_out / each / batch != count)
+        return BBN_OUT_OF_RANGE;
+    if (!all_finite(x, num_x)) return BBN_NOT_FINITE;
+    bbn_workspace *space = take_space(net);
+    if (!space) return BBN_NO_MEMORY;
     for (int64_t begin = 0; begin < batch; begin += net->tile) {
         const int64_t tile = batch - begin < net->tile ? batch - begin : net->tile;
-        for (int64_t b = 0; net->entry && b < tile; b++)
-            bbn_transpose(x + (begin + b) * in, source.channels, bbn_pixels(source), net->entry + b * in);
-        for (int64_t network = 0; network < count; network++) {
-            float *to = out + (network * batch + begin) * each;
-            for (int64_t i = 0; i < n; i++) {
-                const bbn_layer *layer = &net->layers[i];
-                const float *inputs[2];
-                for (int j = 0; j < 2; j++) {
-                    int64_t v = layer->op->inputs[j];
-                    inputs[j] = v ? net->slots[net->slot[v]] : net->entry ? net->entry : x + begin * in;
-                }
-                float *made = i < n - 1 ? net->slots[net->slot[i + 1]] : net->leave ? net->leave : to;
-                bbn_run_op(net, layer, inputs[0], inputs[1], tile, first + network, made);
-            }
-            for (int64_t b = 0; net->leave && b < tile; b++)
-                bbn_transpose(net->leave + b * each, bbn_pixels(shape), shape.channels, to + b * each);
+        const float *from = space->entry ? space->entry : x + begin * in;
+        for (int64_t b = 0; space->entry && b < tile; b++)
+            bbn_transpose(x + (begin + b) * in, source.channels, bbn_pixels(source), space->entry + b * in);
+        for (int64_t i = 0; i < count; i++) {
+            float *to = out + (i * batch + begin) * each;
+            run_tile(net, space, from, tile, first + i, space->leave ? space->leave : to);
+            for (int64_t b = 0; space->leave && b < tile; b++)
+                bbn_transpose(space->leave + b * each, bbn_pixels(shape), shape.channels, to + b * each);
         }
     }
-    return 0;
+    bbn_claim_give(&space->claim);
+    return BBN_OK;
 }
 
 void bbn_free(bbn_net *net) {
     if (!net) return;
-    const int threads = net->pool ? bbn_pool_threads(net->pool) : 0;
-    for (int64_t i = 0; net->layers && i < net->program.num_ops; i++) bbn_layer_free(&net->layers[i]);
-    for (int64_t s = 0; net->slots && s < net->num_slots; s++) free(net->slots[s]);
-    for (int t = 0; net->scratch && t < threads; t++) {
-        for (int i = 0; i < 2; i++) free(net->scratch[t].levels[i]);
-        free(net->scratch[t].acc);
-        free(net->scratch[t].pointers);
+    for (bbn_workspace *space = atomic_load(&net->spaces), *next; space; space = next) {
+        next = space->next;
+        free_space(space);
     }
-    bbn_pool_free(net->pool);
     bbn_program_free(&net->program);
-    free(net->layers);
-    free(net->slot);
-    free(net->slots);
-    free(net->tables);
-    free(net->padding);
-    free(net->zeros);
-    free(net->entry);
-    free(net->leave);
-    for (int i = 0; i < 2; i++) free(net->gathered[i]);
-    free(net->scratch);
+    bbn_release(&net->memory);
     free(net);
 }

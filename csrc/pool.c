@@ -5,14 +5,23 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "claim.h"
+
 enum { SPINS = 4000 };
 
 /* `state` is twice the number of the job, plus 1 while it is open, in the upper half; in the lower half, how many workers
  * are at it.  A worker joins only an open job; the caller closes it when no work is left to hand out, and waits only for
  * those who joined: a worker that the system has not woken yet holds nobody up. */
+typedef struct {
+    bbn_pool *pool;
+    int thread;
+    pthread_t id;
+} worker;
+
 struct bbn_pool {
-    int threads;
-    pthread_t *workers;
+    int wanted, threads;
+    unsigned process; /* whose threads they are */
+    worker *workers;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     atomic_ullong state;
@@ -22,11 +31,6 @@ struct bbn_pool {
     void *context;
     int64_t count, grain;
 };
-
-typedef struct {
-    bbn_pool *pool;
-    int thread;
-} seat;
 
 static void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -62,9 +66,8 @@ static unsigned long long join(bbn_pool *pool) {
 }
 
 static void *work(void *argument) {
-    seat own = *(seat *)argument;
-    free(argument);
-    bbn_pool *pool = own.pool;
+    const worker *own = argument;
+    bbn_pool *pool = own->pool;
     uint32_t seen = 0; /* the last job this worker knows of */
     for (;;) {
         for (int i = 0; i < SPINS && !fresh(pool, seen); i++) pause_briefly();
@@ -78,7 +81,7 @@ static void *work(void *argument) {
         unsigned long long joined = join(pool);
         if (joined) {
             seen = job_of(joined);
-            help(pool, own.thread);
+            help(pool, own->thread);
             atomic_fetch_sub(&pool->state, 1);
         }
     }
@@ -92,32 +95,33 @@ static void announce(bbn_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-bbn_pool *bbn_pool_create(int threads) {
-    bbn_pool *pool = calloc(1, sizeof *pool);
-    if (!pool) return NULL;
-    pool->threads = 1;
-    pool->workers = calloc((size_t)threads, sizeof *pool->workers);
-    if (!pool->workers) {
-        free(pool);
-        return NULL;
-    }
+/* trusts nothing of a pool that comes from before a fork, not even its lock */
+static void start(bbn_pool *pool) {
+    atomic_store(&pool->state, 0);
+    atomic_store(&pool->stop, 0);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
-    for (; pool->threads < threads; pool->threads++) {
-        seat *own = malloc(sizeof *own);
-        if (!own) break;
-        *own = (seat){pool, pool->threads};
-        if (pthread_create(&pool->workers[pool->threads], NULL, work, own)) {
-            free(own);
-            break;
-        }
+    for (pool->threads = 1; pool->threads < pool->wanted; pool->threads++) {
+        worker *own = &pool->workers[pool->threads];
+        *own = (worker){.pool = pool, .thread = pool->threads};
+        if (pthread_create(&own->id, NULL, work, own)) break;
     }
+    pool->process = bbn_process();
+}
+
+bbn_pool *bbn_pool_create(int threads) {
+    bbn_pool *pool = calloc(1, sizeof *pool);
+    worker *workers = calloc((size_t)threads, sizeof *workers);
+    if (!pool || !workers) return free(pool), free(workers), NULL;
+    pool->wanted = threads, pool->workers = workers;
+    start(pool);
     return pool;
 }
 
 int bbn_pool_threads(const bbn_pool *pool) { return pool->threads; }
 
 void bbn_pool_run(bbn_pool *pool, bbn_task task, void *context, int64_t count, int64_t grain) {
+    if (pool->process != bbn_process()) start(pool);
     if (pool->threads == 1 || count <= grain) {
         if (count > 0) task(context, 0, count, 0);
         return;
@@ -136,11 +140,13 @@ void bbn_pool_run(bbn_pool *pool, bbn_task task, void *context, int64_t count, i
 
 void bbn_pool_free(bbn_pool *pool) {
     if (!pool) return;
-    atomic_store(&pool->stop, 1);
-    announce(pool);
-    for (int i = 1; i < pool->threads; i++) pthread_join(pool->workers[i], NULL);
-    pthread_mutex_destroy(&pool->lock);
-    pthread_cond_destroy(&pool->wake);
+    if (pool->process == bbn_process()) {
+        atomic_store(&pool->stop, 1);
+        announce(pool);
+        for (int i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].id, NULL);
+        pthread_mutex_destroy(&pool->lock);
+        pthread_cond_destroy(&pool->wake);
+    }
     free(pool->workers);
     free(pool);
 }

@@ -3,8 +3,6 @@
 
 enum { ROWS = 16, XOR_ROWS = 4 };
 
-static int available(void) { return 1; }
-
 static void lut_tables(const int8_t *levels, int64_t units, uint8_t *tables) {
     for (int64_t g = 0; g < 2 * units; g++, levels += 4, tables += 32)
         for (int index = 0; index < 16; index++) {
@@ -58,8 +56,6 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_portable = {
-    .name = "portable",
-    .available = available,
     .lut_unit = 8,
     .lut_table_bytes = 64,
     .lut_rows = ROWS,

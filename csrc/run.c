@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "net.h"
+#include "workspace.h"
 
 /* multiply-accumulates and activations that take less time than waking a thread */
 enum { SMALL_PRODUCT = 1 << 22, SMALL_INPUT = 1 << 15 };
@@ -16,7 +16,7 @@ typedef struct {
 } scale;
 
 typedef struct {
-    bbn_net *net;
+    bbn_workspace *space;
     const bbn_layer *layer;
     const float *x, *y;
     float *out;
@@ -47,7 +47,7 @@ static void measure(void *context, int64_t begin, int64_t end, int thread) {
         s->step = op->step, s->zero = op->zero;
         if (!op->fixed) {
             float low = 0, high = 0;
-            j->net->kernels->range(j->x + b * size, size, &low, &high);
+            j->layer->kernels->range(j->x + b * size, size, &low, &high);
             s->step = (high - low) / (float)(2 * top);
             if (!(s->step > 1e-30f)) s->step = 1e-30f;
             s->zero = (int32_t)rintf(bbn_clip(-low * (1.0f / s->step), 0, (float)(2 * top))) - (int32_t)top;
@@ -59,16 +59,16 @@ static void measure(void *context, int64_t begin, int64_t end, int thread) {
 
 static void quantize(const job *j, const float *x, int64_t n, const scale *s, int8_t *first, int8_t *second) {
     if (j->layer->op->activation == BBN_INT16)
-        j->net->kernels->quantize16(x, n, s->inverse, s->least, s->most, s->zero, first, second);
+        j->layer->kernels->quantize16(x, n, s->inverse, s->least, s->most, s->zero, first, second);
     else
-        j->net->kernels->quantize8(x, n, s->inverse, s->least, s->most, s->zero, first);
+        j->layer->kernels->quantize8(x, n, s->inverse, s->least, s->most, s->zero, first);
 }
 
 /* tables of all passes from a thread's levels, whose tail beyond `n` is set to 0 */
 static void make_tables(const job *j, bbn_scratch *own, int64_t n, uint8_t *to) {
     for (int pass = 0; pass < j->layer->passes; pass++) {
         memset(own->levels[pass] + n, 0, (size_t)(j->layer->unit * j->layer->length - n));
-        j->net->kernels->lut_tables(own->levels[pass], j->layer->length, to + pass * j->layer->table_bytes);
+        j->layer->kernels->lut_tables(own->levels[pass], j->layer->length, to + pass * j->layer->table_bytes);
     }
 }
 
@@ -77,12 +77,12 @@ static int64_t pixel_bytes(const bbn_layer *layer) { return layer->table_bytes *
 /* [input pixel] of all inputs, then the padding of each input */
 static void tables_of_pixels(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
-    bbn_scratch *own = &j->net->scratch[thread];
+    bbn_scratch *own = &j->space->scratch[thread];
     const int64_t pixels = bbn_pixels(j->layer->op->source), channels = j->layer->op->source.channels;
     for (int64_t i = begin; i < end; i++)
         if (i < j->batch * pixels) {
             quantize(j, j->x + i * channels, channels, &j->scales[i / pixels], own->levels[0], own->levels[1]);
-            make_tables(j, own, channels, j->net->tables + i * pixel_bytes(j->layer));
+            make_tables(j, own, channels, j->space->tables + i * pixel_bytes(j->layer));
         } else {
             const int64_t b = i - j->batch * pixels;
             const float zero = 0;
@@ -90,7 +90,7 @@ static void tables_of_pixels(void *context, int64_t begin, int64_t end, int thre
             quantize(j, &zero, 1, &j->scales[b], &high, &low);
             memset(own->levels[0], high, (size_t)channels);
             memset(own->levels[1], low, (size_t)channels);
-            make_tables(j, own, channels, j->net->padding + b * pixel_bytes(j->layer));
+            make_tables(j, own, channels, j->space->padding + b * pixel_bytes(j->layer));
         }
 }
 
@@ -101,7 +101,7 @@ static void quantize_inputs(void *context, int64_t begin, int64_t end, int threa
     while (begin < end) { /* whole runs of pixels that belong to one input */
         const int64_t b = begin / pixels, n = (smaller(end, (b + 1) * pixels) - begin) * channels;
         const int64_t at = begin * channels;
-        quantize(j, j->x + at, n, &j->scales[b], j->net->gathered[0] + at, j->net->gathered[1] + at);
+        quantize(j, j->x + at, n, &j->scales[b], j->space->gathered[0] + at, j->space->gathered[1] + at);
         begin = smaller(end, (b + 1) * pixels);
     }
 }
@@ -109,7 +109,7 @@ static void quantize_inputs(void *context, int64_t begin, int64_t end, int threa
 static void tables_of_windows(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const bbn_op *op = j->layer->op;
-    bbn_scratch *own = &j->net->scratch[thread];
+    bbn_scratch *own = &j->space->scratch[thread];
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape), channels = op->source.channels;
     for (int64_t i = begin; i < end; i++) {
         const int64_t b = i / out;
@@ -123,35 +123,35 @@ static void tables_of_windows(void *context, int64_t begin, int64_t end, int thr
                 if (pixel < 0)
                     memset(to, padding[pass], (size_t)channels);
                 else
-                    memcpy(to, j->net->gathered[pass] + (b * in + pixel) * channels, (size_t)channels);
+                    memcpy(to, j->space->gathered[pass] + (b * in + pixel) * channels, (size_t)channels);
             }
         }
-        make_tables(j, own, bbn_fan_in(op), j->net->tables + i * pixel_bytes(j->layer));
+        make_tables(j, own, bbn_fan_in(op), j->space->tables + i * pixel_bytes(j->layer));
     }
 }
 
 static void bits_of_pixels(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const int64_t channels = j->layer->op->source.channels;
-    uint64_t *bits = (uint64_t *)(void *)j->net->tables;
+    uint64_t *bits = (uint64_t *)(void *)j->space->tables;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        j->net->kernels->signs(j->x + i * channels, channels, bits + i * j->layer->length);
+        j->layer->kernels->signs(j->x + i * channels, channels, bits + i * j->layer->length);
 }
 
 static void levels_of_pixels(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const bbn_op *op = j->layer->op;
     const int64_t size = bbn_size(op->source), channels = op->source.channels;
-    int32_t *levels = (int32_t *)(void *)j->net->tables;
+    int32_t *levels = (int32_t *)(void *)j->space->tables;
     if (op->activation != BBN_BITS1) quantize_inputs(context, begin, end, thread);
     for (int64_t i = begin * channels; i < end * channels; i++)
         if (op->activation == BBN_BITS1)
             levels[i] = j->x[i] >= 0 ? 1 : -1;
         else if (op->activation == BBN_INT8)
-            levels[i] = j->net->gathered[0][i] - j->scales[i / size].zero;
+            levels[i] = j->space->gathered[0][i] - j->scales[i / size].zero;
         else
-            levels[i] = 256 * j->net->gathered[0][i] + j->net->gathered[1][i] - j->scales[i / size].zero;
+            levels[i] = 256 * j->space->gathered[0][i] + j->space->gathered[1][i] - j->scales[i / size].zero;
 }
 
 /* ---- products ---- */
@@ -163,7 +163,7 @@ static void finish_rows(const job *j, int64_t pixel, int64_t row, int64_t count,
     const int lut = layer->method == BBN_TAPS || layer->method == BBN_GATHER;
     const int32_t *correction = lut ? layer->correction + j->network * layer->rows + row : NULL;
     const bbn_epilogue e = {correction, layer->scale + row, layer->shift + row, s->step, op->low, op->high, s->zero};
-    j->net->kernels->finish(acc, count, &e, j->out + pixel * op->shape.channels + row);
+    j->layer->kernels->finish(acc, count, &e, j->out + pixel * op->shape.channels + row);
 }
 
 static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, int64_t segment, int64_t segments,
@@ -174,10 +174,10 @@ static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, in
     for (int p = 0; p < pixels; p++)
         for (int64_t s = 0; s < segments; s++) {
             const int64_t b = (tile + p) / out;
-            const uint8_t *table = j->net->tables + (tile + p) * bytes;
+            const uint8_t *table = j->space->tables + (tile + p) * bytes;
             if (layer->method == BBN_TAPS) {
                 const int64_t pixel = meet(op, (tile + p) % out, segment + s);
-                table = pixel < 0 ? j->net->padding + b * bytes : j->net->tables + (b * in + pixel) * bytes;
+                table = pixel < 0 ? j->space->padding + b * bytes : j->space->tables + (b * in + pixel) * bytes;
             }
             to[p * segments + s] = table + pass * layer->table_bytes;
         }
@@ -186,7 +186,7 @@ static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, in
 /* blocks of rows [from, to) for `pixels` output pixels; the sums are in [pixel][row] */
 static void lut_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, int64_t from, int64_t to) {
     const bbn_layer *layer = j->layer;
-    const bbn_kernels *k = j->net->kernels;
+    const bbn_kernels *k = j->layer->kernels;
     const int64_t block = layer->block, length = layer->length;
     const int64_t block_bytes = layer->segments * length * block;
     const uint8_t *weights = layer->weights + j->network * layer->network_bytes;
@@ -218,7 +218,7 @@ static void xor_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, i
     const bbn_op *op = layer->op;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape), block = layer->block;
     const int64_t taps = layer->segments, words = layer->length;
-    const uint64_t *bits = (const uint64_t *)(void *)j->net->tables;
+    const uint64_t *bits = (const uint64_t *)(void *)j->space->tables;
     const uint64_t *weights = (const uint64_t *)(void *)(layer->weights + j->network * layer->network_bytes);
     const int32_t *correction = layer->correction + j->network * taps * layer->rows;
     const uint64_t **pointers = (const uint64_t **)(void *)own->pointers;
@@ -227,17 +227,17 @@ static void xor_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, i
         for (int64_t tap = 0; tap < taps; tap++) {
             const int64_t pixel = meet(op, (tile + p) % out, tap);
             const uint64_t *at = bits + ((tile + p) / out * in + pixel) * words;
-            pointers[p * taps + tap] = pixel < 0 ? (const uint64_t *)(void *)j->net->zeros : at;
+            pointers[p * taps + tap] = pixel < 0 ? (const uint64_t *)(void *)j->space->zeros : at;
         }
     const int64_t rows = (to - from) * block;
     for (int64_t i = from; i < to; i++)
-        j->net->kernels->xor_count(weights + i * block * taps * words, pointers, pixels, taps, words,
+        j->layer->kernels->xor_count(weights + i * block * taps * words, pointers, pixels, taps, words,
                                    own->acc + (i - from) * block, rows);
     for (int p = 0; p < pixels; p++) {
         int32_t *acc = own->acc + p * rows;
         for (int64_t r = 0; r < rows; r++) acc[r] = fan_in - 2 * acc[r];
         for (int64_t tap = 0; tap < taps; tap++) /* bits of the padding are 0 and have counted as -1 */
-            if (pointers[p * taps + tap] == (const uint64_t *)(void *)j->net->zeros)
+            if (pointers[p * taps + tap] == (const uint64_t *)(void *)j->space->zeros)
                 for (int64_t r = 0; r < rows; r++) acc[r] += correction[tap * layer->rows + from * block + r];
         finish_rows(j, tile + p, from * block, smaller(rows, op->shape.channels - from * block), acc);
     }
@@ -255,20 +255,20 @@ static void float_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels,
         for (int64_t tap = 0; tap < taps; tap++) {
             const int64_t pixel = meet(op, (tile + p) % out, tap);
             const float *at = j->x + ((tile + p) / out * in + pixel) * channels;
-            pointers[p * taps + tap] = pixel < 0 ? j->net->zeros : at;
+            pointers[p * taps + tap] = pixel < 0 ? j->space->zeros : at;
         }
     for (int64_t i = from; i < to; i++) {
         const float *weights = (const float *)(void *)layer->weights + i * layer->block * taps * channels;
-        j->net->kernels->real(weights, pointers, pixels, taps, channels, sums + (i - from) * layer->block, rows);
+        j->layer->kernels->real(weights, pointers, pixels, taps, channels, sums + (i - from) * layer->block, rows);
     }
     const int64_t row = from * layer->block, count = smaller(rows, outputs - row);
     for (int p = 0; p < pixels; p++)
-        j->net->kernels->affine(sums + p * rows, count, layer->scale + row, layer->shift + row, op->low, op->high,
+        j->layer->kernels->affine(sums + p * rows, count, layer->scale + row, layer->shift + row, op->low, op->high,
                                 j->out + (tile + p) * outputs + row);
 }
 
 static void product_tile(const job *j, int thread, int64_t tile, int pixels, int64_t from, int64_t to) {
-    bbn_scratch *own = &j->net->scratch[thread];
+    bbn_scratch *own = &j->space->scratch[thread];
     switch (j->layer->method) {
     case BBN_XOR: xor_tile(j, own, tile, pixels, from, to); break;
     case BBN_FLOAT: float_tile(j, own, tile, pixels, from, to); break;
@@ -278,7 +278,7 @@ static void product_tile(const job *j, int thread, int64_t tile, int pixels, int
 
 static int tile_pixels(const job *j) {
     if (j->layer->method == BBN_FLOAT) return BBN_MAX_PIXELS;
-    return j->layer->method == BBN_XOR ? j->net->kernels->xor_pixels : j->net->kernels->lut_pixels;
+    return j->layer->method == BBN_XOR ? j->layer->kernels->xor_pixels : j->layer->kernels->lut_pixels;
 }
 
 /* begin and end count tiles of pixels, or blocks of rows */
@@ -294,16 +294,16 @@ static void product(void *context, int64_t begin, int64_t end, int thread) {
 }
 
 static void share_product(job *j) {
-    const int threads = bbn_pool_threads(j->net->pool);
+    const int threads = bbn_pool_threads(j->space->pool);
     const int64_t most = tile_pixels(j), total = j->batch * bbn_pixels(j->layer->op->shape);
     const int64_t tiles = (total + most - 1) / most, blocks = j->layer->rows / j->layer->block;
     if (total * j->layer->rows * bbn_fan_in(j->layer->op) < SMALL_PRODUCT)
         product(j, 0, tiles, 0);
     else if (!(j->by_rows = threads > 1 && tiles < 4 * threads && blocks > 1))
-        bbn_pool_run(j->net->pool, product, j, tiles, smaller(8, (tiles + 4 * threads - 1) / (4 * threads)));
+        bbn_pool_run(j->space->pool, product, j, tiles, smaller(8, (tiles + 4 * threads - 1) / (4 * threads)));
     else
         for (j->tile_begin = 0; j->tile_begin < total; j->tile_begin += most)
-            bbn_pool_run(j->net->pool, product, j, blocks, (blocks + threads - 1) / threads);
+            bbn_pool_run(j->space->pool, product, j, blocks, (blocks + threads - 1) / threads);
 }
 
 static void direct(void *context, int64_t begin, int64_t end, int thread) {
@@ -312,9 +312,9 @@ static void direct(void *context, int64_t begin, int64_t end, int thread) {
     const bbn_op *op = layer->op;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape), channels = op->source.channels;
     const int64_t outputs = op->shape.channels, members = channels / op->groups, taps = bbn_taps(op);
-    const int32_t *levels = (const int32_t *)(void *)j->net->tables;
+    const int32_t *levels = (const int32_t *)(void *)j->space->tables;
     const int8_t *weights = (const int8_t *)layer->weights + j->network * layer->network_bytes;
-    int32_t *acc = j->net->scratch[thread].acc;
+    int32_t *acc = j->space->scratch[thread].acc;
     for (int64_t i = begin; i < end; i++) {
         memset(acc, 0, (size_t)(4 * outputs));
         for (int64_t tap = 0; tap < taps; tap++) {
@@ -322,7 +322,7 @@ static void direct(void *context, int64_t begin, int64_t end, int thread) {
             if (pixel < 0) continue;
             const int32_t *x = levels + (i / out * in + pixel) * channels;
             if (layer->length) {
-                j->net->kernels->signed_add(x, weights + tap * outputs, outputs, acc);
+                j->layer->kernels->signed_add(x, weights + tap * outputs, outputs, acc);
                 continue;
             }
             for (int64_t o = 0; o < outputs; o++) {
@@ -353,7 +353,7 @@ static void float_groups(void *context, int64_t begin, int64_t end, int thread) 
                 const float *x = j->x + (i / out * in + pixel) * channels + o / (outputs / op->groups) * members;
                 for (int64_t c = 0; c < members; c++) sum += x[c] * weights[(o * taps + tap) * members + c];
             }
-            j->net->kernels->affine(&sum, 1, j->layer->scale + o, j->layer->shift + o, op->low, op->high,
+            j->layer->kernels->affine(&sum, 1, j->layer->scale + o, j->layer->shift + o, op->low, op->high,
                                     j->out + i * outputs + o);
         }
 }
@@ -363,7 +363,7 @@ static void float_groups(void *context, int64_t begin, int64_t end, int thread) 
 static void pool_pixels(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const bbn_op *op = j->layer->op;
-    const bbn_kernels *k = j->net->kernels;
+    const bbn_kernels *k = j->layer->kernels;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape), channels = op->source.channels;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
@@ -382,7 +382,7 @@ static void pool_pixels(void *context, int64_t begin, int64_t end, int thread) {
 static void each_pixel(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const bbn_op *op = j->layer->op;
-    const bbn_kernels *k = j->net->kernels;
+    const bbn_kernels *k = j->layer->kernels;
     const int64_t channels = op->source.channels, at = begin * channels;
     const int64_t n = (end - begin) * channels;
     (void)thread;
@@ -416,12 +416,12 @@ void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out) {
                 for (int64_t k = c; k < smaller(c + SIDE, columns); k++) out[k * rows + i] = x[i * columns + k];
 }
 
-void bbn_run_op(bbn_net *net, const bbn_layer *layer, const float *x, const float *y, int64_t batch, int64_t network,
-                float *out) {
+void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
+                int64_t network, float *out) {
     const bbn_op *op = layer->op;
-    job j = {.net = net, .layer = layer, .x = x, .y = y, .out = out, .batch = batch};
+    job j = {.space = space, .layer = layer, .x = x, .y = y, .out = out, .batch = batch};
     j.network = op->kind == BBN_BINARY ? network : 0;
-    bbn_pool *pool = net->pool;
+    bbn_pool *pool = space->pool;
     const int64_t in = batch * bbn_pixels(op->source), to = batch * bbn_pixels(op->shape);
     const int64_t grain = 1 + SMALL_INPUT / op->source.channels;
     if (op->kind == BBN_BINARY && op->activation != BBN_BITS1) {

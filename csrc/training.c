@@ -1,21 +1,10 @@
 /* The training kernels shared out among threads. */
-#include "training.h"
+#include <stddef.h>
 
-#include <pthread.h>
-#include <unistd.h>
-
+#include "bayesbinn.h"
+#include "claim.h"
+#include "isa.h"
 #include "pool.h"
-
-extern const bbn_training bbn_training_portable;
-#if defined(__x86_64__)
-extern const bbn_training bbn_training_avx2, bbn_training_avx512;
-static const bbn_training *const sets[] = {&bbn_training_portable, &bbn_training_avx2, &bbn_training_avx512};
-#elif defined(__aarch64__)
-extern const bbn_training bbn_training_neon;
-static const bbn_training *const sets[] = {&bbn_training_portable, &bbn_training_neon};
-#else
-static const bbn_training *const sets[] = {&bbn_training_portable};
-#endif
 
 enum { GRAIN = 16 * BBN_WORDS };
 
@@ -34,30 +23,30 @@ static void work(void *context, int64_t begin, int64_t end, int thread) {
         j->set->update(j->update, begin, end);
 }
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* held by whoever uses the pool */
-static bbn_pool *pool;
-static pid_t owner; /* threads do not survive a fork */
+static bbn_claim claim; /* held by whoever uses the pool; another caller does its work alone */
+static bbn_pool *_Atomic pool;
+static int size;
 
 static void run(job *j, int64_t n, int threads) {
-    if (threads < 2 || n <= GRAIN || pthread_mutex_trylock(&lock)) {
+    if (threads < 2 || n <= GRAIN || !bbn_claim_take(&claim)) {
         work(j, 0, n, 0);
         return;
     }
-    if (!pool || bbn_pool_threads(pool) != threads || owner != getpid()) {
-        if (owner == getpid()) bbn_pool_free(pool);
+    if (!pool || size != threads) {
+        bbn_pool_free(atomic_exchange(&pool, NULL)); /* a fork at this moment must not find what is being freed */
+        size = threads;
         pool = bbn_pool_create(threads);
-        owner = getpid();
     }
     if (pool)
         bbn_pool_run(pool, work, j, n, GRAIN);
     else
         work(j, 0, n, 0);
-    pthread_mutex_unlock(&lock);
+    bbn_claim_give(&claim);
 }
 
-static const bbn_training *set_at(int isa) {
-    const char *name = bbn_isa_name(isa);
-    return name && bbn_isa_available(name) ? sets[isa] : NULL;
+static const bbn_training *set_at(int index) {
+    const bbn_isa *isa = bbn_isa_at(index);
+    return isa ? isa->training : NULL;
 }
 
 int bbn_draw(const bbn_draw_job *draw, int isa, int threads) {

@@ -36,4 +36,4 @@ static void words(uint64_t seed, uint32_t stream, uint64_t first, uint32_t *out)
     }
 }
 
-const bbn_training bbn_training_avx512 = {.name = "avx512", .words = words, .draw = draw, .update = update};
+const bbn_training bbn_training_avx512 = {.words = words, .draw = draw, .update = update};

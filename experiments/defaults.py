@@ -1,4 +1,4 @@
-"""Which form, estimator, lr and kl_weight suit many networks at once: short runs in an own loop, judged on held-out data.
+"""Which form, estimator, lr and kl_weight suit several networks at once: short runs, judged on held-out data.
 
     python experiments/defaults.py --output experiments/results/defaults.json --workers 12 [--only mnist]
 
@@ -20,8 +20,9 @@ import torch.nn.functional as F
 
 import bayesbinn as bb
 from bayesbinn.binarizers import MeanWeight, StraightThroughSample
-from bayesbinn.data.dataset import batches, load_data
+from bayesbinn.data import batches, load_data
 from bayesbinn.environment import environment
+from bayesbinn.files import write_text
 from bayesbinn.training.models import ModelConfig, build_model
 
 NETWORKS = {
@@ -75,13 +76,55 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def table(runs: list[dict[str, Any]]) -> str:
+    """The settings by their mean distance from the best NLL of each network, the nearest first."""
+    best = {
+        (n, w): min(r[w]["nll"] for r in runs if r["settings"]["network"] == n)
+        for n in {r["settings"]["network"] for r in runs}
+        for w in ("mode", "mean")
+    }
+    rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for r in runs:
+        s = r["settings"]
+        rows.setdefault(tuple(s[k] for k in ("form", "estimator", "lr", "kl_weight")), {})[s["network"]] = r
+    names = [n for n in NETWORKS if any(r["settings"]["network"] == n for r in runs)]
+    images = [n for n in names if n != "digits"]  # whose held-out part has more than a few hundred examples
+
+    def distance(row: dict[str, dict[str, Any]]) -> float:
+        return sum(row[n][w]["nll"] - best[n, w] for n in images for w in ("mode", "mean")) / (2 * len(images))
+
+    head = "| form | estimator | lr | kl_weight | " + " | ".join(f"{n}: mode %, NLL, mean NLL" for n in names)
+    lines = [f"{head} | distance (nats) |", "|---" * (5 + len(names)) + "|"]
+    full = {key: row for key, row in rows.items() if row.keys() >= set(names)}
+    for key, row in sorted(full.items(), key=lambda item: distance(item[1]))[:16]:
+        cells = [
+            f"{row[n]['mode']['accuracy']:.2%}, {row[n]['mode']['nll']:.4f}, {row[n]['mean']['nll']:.4f}" for n in names
+        ]
+        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} | {distance(row):.4f} |")
+    return "\n".join(lines)
+
+
+def write_page(page: Path, stored: dict[str, Any]) -> None:
+    """Write the table between the marks of the page."""
+    begin, end = "<!-- defaults: begin -->", "<!-- defaults: end -->"
+    text = page.read_text(encoding="utf-8")
+    made = stored["environment"]
+    about = f"{len(stored['runs'])} runs, one seed each; the nearest 16. `{made['command']}` on {made['cpu']}."
+    before, after = text.partition(begin)[0], text.partition(end)[2]
+    write_text(page, f"{before}{begin}\n{table(stored['runs'])}\n\n{about}\n{end}{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=list(NETWORKS))
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no run after this long")
+    parser.add_argument("--page", type=Path, help="write the table into this page, run nothing")
     arguments = parser.parse_args()
+    if arguments.page:
+        write_page(arguments.page, json.loads(arguments.output.read_text()))
+        return
     stored = json.loads(arguments.output.read_text())["runs"] if arguments.output.exists() else []
     known = [r["settings"] for r in stored]
     todo = [s for s in settings() if s["network"] in arguments.only and s not in known]

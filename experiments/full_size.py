@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn.binarizers import MeanWeight, Reference2020, SignSTE, StraightThroughSample
-from bayesbinn.data.dataset import AUGMENTATIONS, Data, Split, channels_last, load_data, to_device
+from bayesbinn.data import AUGMENTATIONS, Data, Split, channels_last, load_data, to_device
 from bayesbinn.environment import environment
 from bayesbinn.files import write_text
 from bayesbinn.optim import BayesBiNN, NetworkOptimizer

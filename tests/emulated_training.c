@@ -1,7 +1,6 @@
 /* usage: driver ISA THREADS < (int64 n, seed, type; natural; grad) > (float32 draw; natural after a step) */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "../csrc/bayesbinn.h"
 
@@ -12,8 +11,7 @@ int main(int argc, char **argv) {
     char *natural = malloc(n * size), *grad = malloc(n * size);
     float *weight = malloc(n * 4);
     if (fread(natural, size, n, stdin) != n || fread(grad, size, n, stdin) != n) return 2;
-    int isa = 0;
-    while (isa < bbn_isa_count() && strcmp(bbn_isa_name(isa), argv[1])) isa++;
+    const int isa = bbn_isa_find(argv[1]);
     bbn_draw_job draw = {.n = head[0], .seed = &head[1], .natural = natural, .weight = weight,
                          .natural_type = (int32_t)head[2], .weight_type = BBN_FLOAT32};
     bbn_update_job update = {.n = head[0], .seed = &head[1], .natural = natural, .grad = grad, .type = (int32_t)head[2],

@@ -8,27 +8,51 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from ctypes import c_char_p, c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 
-ABI = 2
+ABI = 3
 STEM = "_bayesbinn"
+# result and arguments of what csrc/bayesbinn.h declares; a job is the bytes of its struct
+SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "bbn_abi": (c_int, ()),
+    "bbn_isa_count": (c_int, ()),
+    "bbn_isa_name": (c_char_p, (c_int,)),
+    "bbn_isa_find": (c_int, (c_char_p,)),
+    "bbn_create": (
+        c_void_p,
+        (c_void_p, c_int64, c_void_p, c_int64, c_int, c_int, c_int64, c_char_p, c_int),
+    ),
+    "bbn_run": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int64)),
+    "bbn_free": (None, (c_void_p,)),
+    "bbn_draw": (c_int, (c_char_p, c_int, c_int)),
+    "bbn_update": (c_int, (c_char_p, c_int, c_int)),
+}
+
+
+def load_library(path: Path) -> ctypes.CDLL | None:
+    """The library at `path`, its functions declared; None if it cannot be loaded or is of another version."""
+    try:
+        found = ctypes.CDLL(str(path))
+        if found.bbn_abi() != ABI:
+            return None
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(found, name)
+            function.restype, function.argtypes = result, arguments
+        return found
+    except (OSError, AttributeError):
+        return None
 
 
 @functools.cache
 def _open() -> ctypes.CDLL | None:
     folders = [Path(folder) for folder in sys.modules[__package__ or ""].__path__]  # two for an editable install
     for path in sorted(path for folder in folders for path in folder.glob(f"{STEM}.*")):
-        if path.suffix in (".so", ".dylib", ".dll"):
-            try:
-                found = ctypes.CDLL(str(path))
-                if found.bbn_abi() == ABI:
-                    found.bbn_isa_name.restype = ctypes.c_char_p
-                    return found
-            except (OSError, AttributeError):
-                continue
+        if path.suffix in (".so", ".dylib", ".dll") and (found := load_library(path)):
+            return found
     return None
 
 
@@ -56,11 +80,12 @@ def kernel(name: str) -> tuple[Any, int] | None:
 @functools.cache
 def _kernel(name: str, wanted: str | None, find: Callable[[], ctypes.CDLL | None]) -> tuple[Any, int] | None:
     found = None if wanted == "numpy" else find()  # `wanted` and `find` are arguments for the cache's sake
-    if found is None:
-        return None
-    function = getattr(found, name)
-    function.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
-    return function, [found.bbn_isa_name(i).decode() for i in range(found.bbn_isa_count())].index(chosen())
+    return None if found is None else (getattr(found, name), isa_index(found, chosen()))
+
+
+def isa_index(found: ctypes.CDLL, name: str) -> int:
+    """The library's index of an instruction set; -1 if it has none of that name, or this machine cannot run it."""
+    return int(found.bbn_isa_find(name.encode()))
 
 
 def instruction_sets() -> list[str]:
@@ -72,8 +97,8 @@ def instruction_sets() -> list[str]:
     found = _open()
     if found is None:
         return []
-    names = (found.bbn_isa_name(i) for i in range(found.bbn_isa_count()))
-    return [name.decode() for name in names if name and found.bbn_isa_available(name)]
+    names = [found.bbn_isa_name(i).decode() for i in range(found.bbn_isa_count())]
+    return [name for name in names if isa_index(found, name) >= 0]
 
 
 def check_choice() -> None:

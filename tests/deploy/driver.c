@@ -18,10 +18,11 @@ int main(int argc, char **argv) {
     int64_t *words = take(8, (size_t)head[0]);
     uint8_t *data = take(1, (size_t)head[1]);
     float *x = take(4, (size_t)(head[2] * head[6])), *out = malloc(4 * (size_t)head[5]);
-    bbn_net *net = bbn_create(words, head[0], data, head[1], argv[1], atoi(argv[2]), error, sizeof error);
+    bbn_net *net = bbn_create(words, head[0], data, head[1], bbn_isa_find(argv[1]), atoi(argv[2]),
+                              INT64_MAX, error, sizeof error);
     if (!net) return fprintf(stderr, "%s\n", error), 1;
     free(data); /* the library must have copied it */
-    if (bbn_run(net, x, head[2], head[3], head[4], out)) return 1;
+    if (bbn_run(net, x, head[2] * head[6], head[3], head[4], out, head[5])) return 1;
     fwrite(out, 4, (size_t)head[5], stdout);
     bbn_free(net);
     free(head), free(words), free(x), free(out);

@@ -1,6 +1,6 @@
 """Fuzz the reader and the compiled runtime with damaged and malicious files, under AddressSanitizer and UBSan.
 
-    python tests/fuzz/fuzz_bbnn.py --files 100000
+    python tests/fuzz/fuzz_bbnn.py --files 100000 --output benchmarks/results/fuzz.json
 
 builds the library with both sanitizers into a temporary folder, restarts itself with them loaded, and feeds it three
 kinds of mutants in turn: bytes of the file changed (most fail the checksum); fields of the plan changed and the
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import copy
 import ctypes
+import datetime
 import json
 import os
 import random
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 NUMBERS = [0, 1, -1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 1 << 15, 1 << 16, 1 << 24, (1 << 24) + 1, 1 << 28, 1 << 31]
 NUMBERS += [(1 << 31) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, -(1 << 31), -(1 << 63)]
 VALUES: list[Any] = [*NUMBERS, None, True, "", "x", [], {}, [1], [1, 1], [0, 0], 0.5, 1e-45, 1e30, 1e308, -1.5]
-MAX_MACS = 1 << 21
+MAX_MACS, MAX_MEMORY = 1 << 21, 1 << 28
 
 
 def restart_with_sanitizers(arguments: list[str]) -> int:
@@ -44,6 +45,7 @@ def restart_with_sanitizers(arguments: list[str]) -> int:
             for name in ("libasan.so", "libubsan.so")
         ]
         environment = os.environ | {
+            "FUZZ_COMPILER": subprocess.check_output(["gcc", "-dumpfullversion"], text=True).strip(),
             "FUZZ_LIBRARY": str(Path(folder) / "_bayesbinn.so"),
             "LD_PRELOAD": " ".join(found),
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096",
@@ -101,7 +103,7 @@ def mutate_plan(plan: dict[str, Any], tensors: dict[str, Any], random_: random.R
                 node[key] = copy.deepcopy(random_.choice(VALUES))
 
 
-def fuzz(files: int, seed: int) -> Counter[str]:
+def fuzz(files: int, seed: int) -> dict[str, Any]:
     sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
     from bayesbinn import _native
     from bayesbinn.runtime import FormatError, Network
@@ -109,13 +111,11 @@ def fuzz(files: int, seed: int) -> Counter[str]:
     from bayesbinn.runtime.native_engine import ERROR_BYTES, encode
     from bayesbinn.runtime.program import check
 
-    library = ctypes.CDLL(os.environ["FUZZ_LIBRARY"])
+    library = _native.load_library(Path(os.environ["FUZZ_LIBRARY"]))
+    assert library is not None
     _native._open = lambda: library  # type: ignore[assignment]
     corpus = [path.read_bytes() for path in sorted(Path(os.environ["FUZZ_CORPUS"]).glob("*.bbnn"))]
     random_, counts, isas = random.Random(seed), Counter[str](), _native.instruction_sets()
-    for name in ("bbn_create", "bbn_run", "bbn_free"):
-        getattr(library, name).argtypes = None
-    library.bbn_create.restype = ctypes.c_void_p
     programs = [(check(read(raw)), *encode(check(read(raw)))) for raw in corpus]
     started = time.monotonic()
     for i in range(files):
@@ -135,14 +135,15 @@ def fuzz(files: int, seed: int) -> Counter[str]:
                     continue
             try:
                 program = check(read(mutant))
-                if sum(max(op.num_macs, np.prod(op.shape) * np.prod(op.kernel)) for op in program.ops) > MAX_MACS:
-                    counts["accepted, too large to run here"] += 1
-                    continue
-                network = Network(program)
+                network = Network(program, max_memory=MAX_MEMORY, max_operations=MAX_MACS)
                 network.run(np.ones((2, *program.input_shape), np.float32), random_.randint(0, program.num_samples))
                 counts["accepted and run"] += 1
             except FormatError:
                 counts["refused"] += 1
+            except ValueError as error:
+                if "allows" not in str(error):
+                    raise
+                counts["accepted, too large to run here"] += 1
             except MemoryError:
                 counts["refused for memory"] += 1
             continue
@@ -159,18 +160,26 @@ def fuzz(files: int, seed: int) -> Counter[str]:
         ].copy()  # exact, so that ASan sees
         error = ctypes.create_string_buffer(ERROR_BYTES)
         net = library.bbn_create(
-            ctypes.c_void_p(words.ctypes.data), ctypes.c_int64(length), ctypes.c_void_p(data.ctypes.data),
-            ctypes.c_int64(len(data)), isas[i % len(isas)].encode(), 1, error, ERROR_BYTES,
-        )  # fmt: skip
+            words.ctypes.data,
+            length,
+            data.ctypes.data,
+            len(data),
+            _native.isa_index(library, isas[i % len(isas)]),
+            1,
+            MAX_MEMORY,
+            error,
+            ERROR_BYTES,
+        )
         if not net:
             counts["program refused"] += 1
             continue
         counts["program accepted"] += 1
         with contextlib.suppress(MemoryError):
             run_program(library, net, words, counts)
-        library.bbn_free(ctypes.c_void_p(net))
-    print(f"{files:,} mutants in {time.monotonic() - started:.0f} s: {dict(counts)}")
-    return counts
+        library.bbn_free(net)
+    seconds = round(time.monotonic() - started)
+    print(f"{files:,} mutants in {seconds} s: {dict(counts)}")
+    return {"seconds": seconds, "findings": 0, "outcomes": dict(sorted(counts.items()))}
 
 
 def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Counter[str]) -> None:
@@ -196,10 +205,8 @@ def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Count
         return
     x = np.ones(2 * int(np.prod(shapes[0])), np.float32)
     out = np.empty(2 * int(np.prod(shapes[-1])), np.float32)
-    library.bbn_run(
-        ctypes.c_void_p(net), ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(2), ctypes.c_int64(0), ctypes.c_int64(1),
-        ctypes.c_void_p(out.ctypes.data),
-    )  # fmt: skip
+    if library.bbn_run(net, x.ctypes.data, len(x), 0, 1, out.ctypes.data, len(out)):
+        raise AssertionError("the library refuses the sizes that its program has")
     counts["program run"] += 1
 
 
@@ -223,9 +230,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="its part `mutations` is replaced")
     arguments = parser.parse_args()
     if "FUZZ_LIBRARY" in os.environ:
-        fuzz(arguments.files, arguments.seed)
+        result = {
+            "command": "python tests/fuzz/fuzz_bbnn.py " + " ".join(sys.argv[1:]),
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "tools": "AddressSanitizer and UBSan of gcc " + os.environ["FUZZ_COMPILER"],
+            **fuzz(arguments.files, arguments.seed),
+        }
+        if arguments.output:
+            stored = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            arguments.output.write_text(json.dumps({**stored, "mutations": result}, indent=1) + "\n")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder))

@@ -124,7 +124,7 @@ def test_a_scheduler_clipping_and_a_gradient_scaler_see_one_optimizer() -> None:
             group["lr"] = twin["lr"]
     for k, v in net.state_dict().items():
         torch.testing.assert_close(v, reference.state_dict()[k], rtol=1e-4, atol=1e-5)
-    assert optimizer.parts[0].param_groups[0]["lr"] < 0.1  # the parts follow the schedule
+    assert optimizer.parts[0].param_groups[0]["lr"] < 0.3  # the parts follow the schedule
 
 
 def test_a_closure_is_called_once() -> None:

@@ -7,81 +7,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
-from .engine import NOT_FINITE
+from .engine import NOT_FINITE, Engine
 from .program import Op, Program
 
 # the order of csrc/program.h
 KINDS = ("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten")
 ACTIVATIONS = ("sign", "int8", "int16")
 OP_WORDS = 24
-FLOAT32 = np.dtype(np.float32)
 ERROR_BYTES = 256
+NOT_FINITE_INPUT, NO_MEMORY = 2, 3  # what bbn_run returns
 
 
-class NativeEngine:
+class NativeEngine(Engine):
     """Runs `program` with the library; raises ValueError if it refuses, MemoryError if memory is short."""
 
-    def __init__(self, library: ctypes.CDLL, program: Program, threads: int = 1) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, program: Program, threads: int, max_memory: int, max_operations: int
+    ) -> None:
+        super().__init__(program, threads, max_memory, max_operations)
         self.name = _native.chosen()
-        self.program = program
-        self.threads = threads
-        self._output = program.output_shape
-        self._run = library.bbn_run
-        self._run.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-        )
-        library.bbn_free.argtypes = (ctypes.c_void_p,)
-        self._free = library.bbn_free
+        self._run, self._free = library.bbn_run, library.bbn_free
         words, data = encode(program)
+        isa = _native.isa_index(library, self.name)
         error = ctypes.create_string_buffer(ERROR_BYTES)
-        create = library.bbn_create
-        create.restype = ctypes.c_void_p
-        create.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_char_p,
-            ctypes.c_int,
-            ctypes.c_void_p,
-            ctypes.c_int,
-        )
-        self._net = create(
-            words.ctypes.data, len(words), data.ctypes.data, len(data), self.name.encode(), threads, error, ERROR_BYTES
-        )
+        self._net = library.bbn_create(
+            words.ctypes.data, len(words), data.ctypes.data, len(data), isa, self._threads, self._max_memory,
+            error, ERROR_BYTES,
+        )  # fmt: skip
         if not self._net:
             message = error.value.decode()
             raise (MemoryError if message == "out of memory" else ValueError)(
                 f"the network cannot be loaded: {message}"
             )
 
-    def run(self, x: NDArray[np.float32], first: int, count: int) -> NDArray[np.float32]:
-        """Outputs of `count` networks from `first` on (0 is the mode): x (B, *input shape) → (count, B, *output shape).
-
-        x must be contiguous.
-
-        Raises:
-            ValueError: if x is not finite, or there are no such networks.
-        """
-        out = np.empty((count, len(x), *self._output), FLOAT32)
-        status = self._run(self._net, _address(x), len(x), first, count, _address(out))
-        if status == 2:
-            raise ValueError(NOT_FINITE)
+    def _compute(self, x: NDArray[np.float32], first: int, out: NDArray[np.float32]) -> None:
+        status = self._run(self._net, _address(x), x.size, first, len(out), _address(out), out.size)
         if status:
-            raise ValueError(
-                f"no networks {first} to {first + count - 1}: the file holds 0 to {self.program.num_samples}"
-            )
-        return out
+            raise _failure(status, x.size, first)
 
     def __del__(self) -> None:
         if getattr(self, "_net", None):
             self._free(self._net)
             self._net = None
+
+
+def _failure(status: int, num_x: int, first: int) -> Exception:
+    if status == NOT_FINITE_INPUT:
+        return ValueError(NOT_FINITE)
+    if status == NO_MEMORY:
+        return MemoryError("there is no memory for another call of this network at the same time")
+    return ValueError(f"the library refused {num_x} numbers for network {first}: its shapes are others")
 
 
 def _address(array: NDArray[Any]) -> int:
@@ -99,16 +74,38 @@ def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     parts: list[NDArray[np.uint8]] = []
     offset = 0
     for op in program.ops:
-        offsets = []
-        for tensor in (op.bits if op.kind == "binary" else op.weight, op.scale, op.shift):
+        offsets: list[int] = []
+        for raw in _tensors(op, 1 + program.num_samples):
             offsets.append(offset)
-            if tensor is not None:
-                raw = np.frombuffer(tensor.tobytes(), np.uint8)
-                parts.append(np.pad(raw, (0, -len(raw) % 8)))
-                offset += len(parts[-1])
+            parts.append(np.pad(raw, (0, -len(raw) % 8)))
+            offset += len(parts[-1])
         words.append(_op_words(op, offsets))
     data = np.concatenate(parts) if parts else np.zeros(1, np.uint8)
     return np.concatenate(words), data
+
+
+def _tensors(op: Op, num_networks: int) -> list[NDArray[np.uint8]]:
+    """The bytes of an operation's weights, scale and shift, or of none of them.
+
+    Raises:
+        ValueError: if one is not of the shape and dtype that the operation's own shapes ask for.
+    """
+    wanted: list[tuple[NDArray[Any] | None, Any, tuple[int, ...]]] = []
+    if op.kind == "binary":
+        wanted.append((op.bits, np.uint8, (num_networks, (op.num_weights + 7) // 8)))
+    elif op.kind == "real":
+        wanted.append((op.weight, np.float32, op.weight_shape))
+    elif op.kind == "affine":
+        wanted.append((np.zeros(0, np.uint8), np.uint8, (0,)))
+    if wanted:
+        wanted += [(tensor, np.float32, op.shape[:1]) for tensor in (op.scale, op.shift)]
+    found = []
+    for tensor, dtype, shape in wanted:
+        if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
+            have = "none" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
+            raise ValueError(f"{op.kind} {op.name}: needs a tensor {np.dtype(dtype)} of shape {shape}, has {have}")
+        found.append(np.frombuffer(tensor.tobytes(), np.uint8))
+    return found
 
 
 def _op_words(op: Op, offsets: list[int]) -> NDArray[np.int64]:

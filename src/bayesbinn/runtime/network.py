@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .container import read
-from .engine import Engine, make_engine
+from .engine import MAX_MEMORY, MAX_OPERATIONS, make_engine
 from .program import Program, check
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,25 @@ class Prediction:
 
 
 class Network:
-    """A network read from a `.bbnn` file.  Not safe to call from two threads at once: load it once per thread.
+    """A network read from a `.bbnn` file.  Any number of threads may call it at once, before and after a fork.
+
+    Each call that runs at the same time as another has working memory (and, with `threads`, threads) of its own, which
+    the network keeps for the next.  A copy, by `copy` or `pickle`, is a network of its own.
 
     Attributes:
         program: the checked plan.
         engine: "portable", "avx2", "avx512" or "neon" (the compiled library), or "numpy".
     """
 
-    def __init__(self, program: Program, threads: int = 1) -> None:
+    def __init__(
+        self, program: Program, threads: int = 1, max_memory: int = MAX_MEMORY, max_operations: int = MAX_OPERATIONS
+    ) -> None:
         self.program = program
-        self._engine: Engine = make_engine(program, threads)
+        self._settings = threads, max_memory, max_operations
+        self._engine = make_engine(program, *self._settings)
+
+    def __reduce__(self) -> tuple[type["Network"], tuple[object, ...]]:
+        return type(self), (self.program, *self._settings)
 
     @property
     def engine(self) -> str:
@@ -70,14 +78,14 @@ class Network:
             TypeError: if x is not an array of real numbers.
             ValueError: for a wrong shape, NaN or inf, or no such sample.
         """
-        if not 0 <= sample <= self.num_samples:
-            raise ValueError(f"sample must be 0 (the mode) to {self.num_samples}, got {sample}")
-        outputs: Floats = self._run(x, sample, 1)[0]
+        outputs: Floats = self._engine.run(x, sample, 1)[0]
         return outputs
 
     def run_samples(self, x: ArrayLike, num_samples: int | None = None) -> Floats:
         """Outputs (S, B, ...) of the first `num_samples` packed samples (default: all), in one call."""
-        return self._run(x, 1, self._count(num_samples))
+        if not self.num_samples:
+            raise ValueError("the file holds no samples: give num_samples when you save it")
+        return self._engine.run(x, 1, self.num_samples if num_samples is None else num_samples)
 
     def predict(self, x: ArrayLike, num_samples: int | None = None) -> Doubles:
         """Class probabilities (B, C): the mean over the packed samples, or the mode's if there are none.
@@ -85,15 +93,22 @@ class Network:
         Args:
             x: (B, *input shape).
             num_samples: S, how many of the packed samples to use; None: all of them; 0: the mode.
+
+        Raises:
+            TypeError, ValueError: as `run`; ValueError too if the output is not (B, C) with C of at least 2.
         """
         return self.predict_uncertainty(x, num_samples).probs
 
     def predict_uncertainty(self, x: ArrayLike, num_samples: int | None = None) -> Prediction:
         """Class probabilities, entropy and mutual information; arguments as `predict`."""
         count = self.num_samples if num_samples is None else num_samples
-        if len(self.program.output_shape) != 1:
+        shape = self.program.output_shape
+        if len(shape) != 1:
+            raise ValueError(f"predict needs an output of shape (B, C), this network's is (B, *{shape})")
+        if shape == (1,):
             raise ValueError(
-                f"predict needs an output of shape (B, C), this network's is (B, *{self.program.output_shape})"
+                "predict needs a logit for each class, this network has one in all: train it with two, "
+                "or take the sigmoid of run(x)"
             )
         logits = (self.run(x)[None] if count == 0 else self.run_samples(x, count)).astype(np.float64)
         log_probs = logits - logits.max(-1, keepdims=True)
@@ -112,35 +127,28 @@ class Network:
             num_samples=count,
         )
 
-    def _count(self, num_samples: int | None) -> int:
-        count = self.num_samples if num_samples is None else num_samples
-        if not 1 <= count <= self.num_samples:
-            raise ValueError(f"num_samples must be 1 to {self.num_samples} (as many as the file holds), got {count}")
-        return count
 
-    def _run(self, x: ArrayLike, first: int, count: int) -> Floats:
-        x = np.asarray(x)
-        shape = self.program.input_shape
-        if x.dtype.kind not in "fiu":
-            raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
-        if x.shape[1:] != shape or len(x) == 0:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}) with B at least 1, got {x.shape}")
-        if x.dtype != FLOAT32:
-            with np.errstate(over="ignore"):
-                x = x.astype(np.float32)
-        return self._engine.run(np.ascontiguousarray(x), first, count)
-
-
-def load(source: str | Path | bytes, *, threads: int = 1) -> Network:
+def load(
+    source: str | Path | bytes,
+    *,
+    threads: int = 1,
+    max_memory: int = MAX_MEMORY,
+    max_operations: int = MAX_OPERATIONS,
+) -> Network:
     """Load a `.bbnn` file (or its bytes).
+
+    A small file can ask for much memory and time.  What a file asks for is known before any of it is taken, and refused
+    beyond these limits.
 
     Args:
         source: path, or the file's bytes.
-        threads: threads for one call of the network, at least 1.
+        threads: threads for one call of the network, 1 to 1024.
+        max_memory: bytes that the network and one call of it may take; 1 GiB.
+        max_operations: that one network may do for one input, multiply-accumulates and their like; 2·10¹⁰ (VGG-16 on
+            224 × 224 pixels has 1.5·10¹⁰).
 
     Raises:
         FormatError: if the file is damaged or not a `.bbnn` file; OSError if it cannot be read.
+        ValueError: if it is beyond a limit, which the message names; MemoryError if the system has not enough.
     """
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return Network(check(read(source)), threads)
+    return Network(check(read(source)), threads, max_memory, max_operations)

@@ -10,32 +10,32 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import NOT_FINITE
+from .engine import NOT_FINITE, Engine
 from .program import MIN_STEP, Activation, Op, Program
 
 Floats = NDArray[np.float32]
 
 
-class NumpyEngine:
+class NumpyEngine(Engine):
     """Runs `program`; `threads` is accepted and ignored (numpy's own library decides)."""
 
     name = "numpy"
 
-    def __init__(self, program: Program, threads: int = 1) -> None:
-        self.program = program
-        self.threads = threads
+    def __init__(self, program: Program, threads: int, max_memory: int, max_operations: int) -> None:
+        super().__init__(program, threads, max_memory, max_operations)
+        need = memory(program)
+        if need > self._max_memory:
+            raise ValueError(
+                f"the network cannot be loaded: it needs {need} bytes of memory, max_memory allows {self._max_memory}"
+            )
+        self._rows = min(self._rows, self._max_memory // need)
 
-    def run(self, x: Floats, first: int, count: int) -> Floats:
-        """Outputs of `count` networks from `first` on (0 is the mode): x (B, *input shape) → (count, B, *output shape).
-
-        Raises:
-            ValueError: if x is not finite.
-        """
+    def _compute(self, x: Floats, first: int, out: Floats) -> None:
         if not np.isfinite(x).all():
             raise ValueError(NOT_FINITE)
         inner = x.reshape(len(x), *self.program.ops[0].source).transpose(0, 2, 3, 1)  # channels last
-        outputs = [self._network(inner, sample).transpose(0, 3, 1, 2) for sample in range(first, first + count)]
-        return np.stack(outputs).reshape(count, len(x), *self.program.output_shape)
+        for sample, to in enumerate(out, first):
+            to[...] = self._network(inner, sample).transpose(0, 3, 1, 2).reshape(to.shape)
 
     def _network(self, x: Floats, sample: int) -> Floats:
         values = [x]
@@ -43,6 +43,13 @@ class NumpyEngine:
             for op in self.program.ops:
                 values.append(np.ascontiguousarray(run_op(op, [values[i] for i in op.inputs], sample)))
         return values[-1]
+
+
+def memory(program: Program) -> int:
+    """Bytes for one input, about: all values, and what the largest operation makes on its way."""
+    values = math.prod(program.ops[0].source) + sum(math.prod(op.shape) for op in program.ops)
+    largest = max(math.prod(op.source) + math.prod(op.shape) + op.num_weights for op in program.ops)
+    return 4 * values + 24 * largest
 
 
 def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:

@@ -93,6 +93,15 @@ class Op:
         """Multiply-accumulates for one input."""
         return self.num_weights * self.shape[1] * self.shape[2]
 
+    @property
+    def num_operations(self) -> int:
+        """What one input costs: multiply-accumulates (or values pooled, or written), and 16 for each tap of a window.
+
+        To find what a tap meets in the image takes about as long as that, however few its channels are.
+        """
+        taps = self.shape[1] * self.shape[2] * math.prod(self.kernel)
+        return (self.num_macs or self.shape[0] * taps) + (16 * taps if taps > 1 else 0)
+
 
 @dataclass(frozen=True)
 class Program:

@@ -1,15 +1,7 @@
 /* From the bits of the file to the order in which the kernels read weights. */
-#include <stdlib.h>
+#include "layer.h"
+
 #include <string.h>
-
-#include "net.h"
-
-void *bbn_allocate(int64_t bytes) {
-    size_t size = (size_t)bbn_round_up(bytes < 1 ? 1 : bytes, 64);
-    void *memory = aligned_alloc(64, size);
-    if (memory) memset(memory, 0, size);
-    return memory;
-}
 
 /* bit of weight (o, c, tap) of one network, in the file's order (O, I/groups, kH * kW) */
 static int bit(const bbn_op *op, const uint8_t *bits, int64_t o, int64_t c, int64_t tap) {
@@ -79,8 +71,9 @@ static void pack_float(const bbn_layer *layer, float *out) {
             }
 }
 
-static void choose(bbn_layer *layer, const bbn_kernels *kernels) {
+static void choose(bbn_layer *layer) {
     const bbn_op *op = layer->op;
+    const bbn_kernels *kernels = layer->kernels;
     const int64_t channels = op->source.channels, taps = bbn_taps(op);
     layer->block = 1, layer->segments = taps, layer->passes = 1;
     if (op->kind == BBN_REAL) {
@@ -107,42 +100,41 @@ static void choose(bbn_layer *layer, const bbn_kernels *kernels) {
     layer->network_bytes = bbn_round_up(layer->network_bytes, 64);
 }
 
-int bbn_layer_prepare(bbn_layer *layer, const bbn_op *op, const bbn_kernels *kernels, int64_t num_networks) {
-    *layer = (bbn_layer){.op = op};
-    const int weighted = op->kind == BBN_BINARY || op->kind == BBN_REAL;
-    if (!weighted && op->kind != BBN_AFFINE) return 0;
-    if (weighted) choose(layer, kernels);
-    const int64_t outputs = op->shape.channels;
-    layer->rows = bbn_round_up(outputs, layer->block ? layer->block : 1);
-    layer->scale = bbn_allocate(4 * layer->rows), layer->shift = bbn_allocate(4 * layer->rows);
-    if (!layer->scale || !layer->shift) return -1;
+static int has_weights(const bbn_op *op) { return op->kind == BBN_BINARY || op->kind == BBN_REAL; }
+
+void bbn_layer_choose(bbn_layer *layer, const bbn_op *op, const bbn_kernels *kernels, int64_t num_networks) {
+    *layer = (bbn_layer){.op = op, .kernels = kernels, .block = 1};
+    if (has_weights(op)) choose(layer);
+    layer->rows = bbn_round_up(op->shape.channels, layer->block);
+    layer->networks = op->kind == BBN_BINARY ? num_networks : 1;
+    if (op->kind == BBN_BINARY) layer->num_corrections = layer->rows * (layer->method == BBN_XOR ? layer->segments : 1);
+}
+
+void bbn_layer_take(bbn_layer *layer, bbn_memory *memory) {
+    const bbn_op *op = layer->op;
+    if (!has_weights(op) && op->kind != BBN_AFFINE) return;
+    layer->scale = bbn_take(memory, 4 * layer->rows);
+    layer->shift = bbn_take(memory, 4 * layer->rows);
+    layer->weights = bbn_take(memory, layer->network_bytes * layer->networks);
+    layer->correction = bbn_take(memory, 4 * layer->num_corrections * layer->networks);
+}
+
+void bbn_layer_fill(bbn_layer *layer) {
+    const bbn_op *op = layer->op;
+    const int64_t outputs = op->shape.channels, bytes = (bbn_fan_in(op) * outputs + 7) / 8;
+    if (!layer->scale) return;
     memcpy(layer->scale, op->scale, (size_t)(4 * outputs));
     memcpy(layer->shift, op->shift, (size_t)(4 * outputs));
-    if (!weighted) return 0;
-    const int64_t networks = op->kind == BBN_BINARY ? num_networks : 1;
-    const int64_t corrections = layer->rows * (layer->method == BBN_XOR ? layer->segments : 1);
-    layer->weights = bbn_allocate(layer->network_bytes * networks);
-    if (op->kind == BBN_BINARY) layer->correction = bbn_allocate(4 * corrections * networks);
-    if (!layer->weights || (op->kind == BBN_BINARY && !layer->correction)) return -1;
-    const int64_t bytes = (bbn_fan_in(op) * outputs + 7) / 8;
-    for (int64_t n = 0; n < networks; n++) {
+    for (int64_t n = 0; has_weights(op) && n < layer->networks; n++) {
         const uint8_t *bits = op->weights + n * bytes;
         uint8_t *out = layer->weights + n * layer->network_bytes;
-        int32_t *correction = layer->correction ? layer->correction + n * corrections : NULL;
+        int32_t *correction = layer->correction + n * layer->num_corrections;
         switch (layer->method) {
         case BBN_TAPS:
-        case BBN_GATHER: pack_lut(layer, kernels->lut_lane, bits, out, correction); break;
+        case BBN_GATHER: pack_lut(layer, layer->kernels->lut_lane, bits, out, correction); break;
         case BBN_XOR: pack_xor(layer, bits, (uint64_t *)(void *)out, correction); break;
         case BBN_DIRECT: pack_direct(layer, bits, (int8_t *)out); break;
         default: pack_float(layer, (float *)(void *)out);
         }
     }
-    return 0;
-}
-
-void bbn_layer_free(bbn_layer *layer) {
-    free(layer->weights);
-    free(layer->correction);
-    free(layer->scale);
-    free(layer->shift);
 }

@@ -1,0 +1,39 @@
+/* What one call of a network needs to itself: memory, and the threads that share its work. */
+#ifndef BBN_WORKSPACE_H
+#define BBN_WORKSPACE_H
+
+#include "claim.h"
+#include "layer.h"
+#include "pool.h"
+
+enum { BBN_MAX_BATCH = 64 };
+
+/* one thread's own memory */
+typedef struct {
+    int8_t *levels[2];
+    int32_t *acc;
+    const void **pointers;
+} bbn_scratch;
+
+typedef struct bbn_workspace {
+    struct bbn_workspace *next;
+    bbn_claim claim;
+    bbn_pool *pool;
+    bbn_memory memory;
+    float **slots;        /* values between operations */
+    float *entry, *leave; /* input and output of the tile, channels last; NULL if they have but one pixel */
+    uint8_t *tables;      /* look-up tables, bits, or levels of the operation in hand */
+    int8_t *gathered[2];
+    uint8_t *padding; /* tables of a pixel outside the image, for each input of the tile */
+    float *zeros;     /* a pixel of zeros */
+    bbn_scratch *scratch;
+} bbn_workspace;
+
+/* One operation on `batch` inputs, at most BBN_MAX_BATCH. */
+void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
+                int64_t network, float *out);
+
+/* `rows` and `columns` swapped. */
+void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out);
+
+#endif
