@@ -24,7 +24,7 @@ def test_a_run_prints_a_line_per_task_and_writes_its_files(tmp_path: Path) -> No
     assert text.count("task 1/2  accuracy") == text.count("task 2/2  accuracy") == 1
     assert "OOD AUROC" in text
     assert "forgetting" in text
-    assert {"config.toml", "checkpoint", "results.json"} <= {f.name for f in run.iterdir()}
+    assert {"config.toml", "checkpoint.safetensors", "metrics.jsonl", "results.json"} <= {f.name for f in run.iterdir()}
     again, _ = call("permuted-digits", *SMALL, "--output", str(run))
     assert again == 2
     status, text = call("--output", str(run), "--resume")
