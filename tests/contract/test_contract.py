@@ -70,7 +70,18 @@ def batch(t, dtype=torch.float32):
 
 
 def assert_equal(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    """Nested lists and dicts of tensors, numbers and words, equal to the bit."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert_equal(found[name], value)
+    elif isinstance(expected, list | tuple):
+        for a, b in zip(found, expected, strict=True):
+            assert_equal(a, b)
+    elif isinstance(expected, torch.Tensor | float):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    else:
+        assert found == expected
 
 
 def grads(net):
