@@ -47,7 +47,7 @@ PAIRS = [
             StraightThroughSample,
             lambda ps, form=form: BayesBiNN(ps, lr=0.1, num_data=100, momentum=0.9, prior=0.2, form=form),
         )
-        for form in FORMS
+        for form in FORMS[1:]
     ),
     Pair("concrete", lambda: Concrete(1.0), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50, momentum=0.9)),
     Pair("bayesbinn-2020", lambda: Reference2020(0.5), lambda ps: BayesBiNN(ps, lr=0.05, num_data=50)),

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bayesbinn import binarize_, split_parameters
 from bayesbinn.nn import binary_layers
+from bayesbinn.optim import FORMS
 from tests.contract.pairs import PAIRS
 
 pytestmark = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
@@ -275,6 +276,8 @@ def compiled_step_equals_eager(pair, **options):
 
 @compiling
 def test_compile_of_the_whole_graph(pair):
+    if pair.name in {f"bayesbinn-{form}" for form in FORMS}:
+        pytest.skip("only the optimizer differs from bayesbinn's")
     compiled_step_equals_eager(pair, backend="aot_eager")
 
 

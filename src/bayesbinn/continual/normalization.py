@@ -29,6 +29,7 @@ class TaskBatchNorm(nn.Module):
 
     >>> norm = TaskBatchNorm(nn.BatchNorm1d(3), num_tasks=2)
     >>> norm.task = 1
+    >>> import torch
     >>> _ = norm(torch.randn(8, 3) + 5)
     >>> [bool((n.running_mean > 0).all()) for n in norm.norms]
     [False, True]

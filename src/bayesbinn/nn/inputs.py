@@ -79,7 +79,7 @@ def as_inputs(data: Any, net: nn.Module) -> Inputs:
 
     >>> inputs = as_inputs({"x": np.ones((5, 2)), "y": torch.ones(5, 3)}, nn.Linear(2, 3))
     >>> len(inputs), [len(batch) for batch in inputs.batches(2)]
-    (5, [2, 1, 2])
+    (5, [1, 2, 2])
     """
     if isinstance(data, Inputs):
         return data
