@@ -1,8 +1,10 @@
 """A machine without a compiler: the package builds as pure Python there, and its results are the same."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -28,6 +30,30 @@ assert "torch" not in sys.modules
 x = np.load(sys.argv[4])
 np.savez(sys.argv[5], mode=network.run(x), samples=network.run_samples(x), probs=network.predict(x))
 """
+
+
+@pytest.mark.slow
+def test_an_sdist_holds_what_builds_it_and_nothing_else(tmp_path: Path) -> None:
+    """A file that git does not know, such as one with secrets, must not be shipped; types must."""
+    pytest.importorskip("scikit_build_core", reason="needs scikit-build-core")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tree = tmp_path / "tree"
+    for name in filter(None, tracked.split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+    for name in (".env", "secret.txt", "src/bayesbinn/token.json", "csrc/notes.md"):
+        (tree / name).write_text("secret")
+    code = f"from scikit_build_core.build import build_sdist; print(build_sdist({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(file) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {n for n in tracked.split("\0") if n.startswith(("src/", "csrc/"))} | {"pyproject.toml", "LICENSE"}
+    assert needed <= names, needed - names
+    assert not {n for n in names if n.startswith((".", "tests", "docs", "experiments", "benchmarks"))}
+    assert not names & {"secret.txt", "src/bayesbinn/token.json", "csrc/notes.md"}
 
 
 @pytest.mark.slow

@@ -212,3 +212,29 @@ def test_code_that_only_looks_at_weight_works():
     slow = net(x)  # gradients are on: layer by layer
     with torch.no_grad():
         torch.testing.assert_close(net(x), slow, rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_shared_with_a_module_that_stays_real_is_refused() -> None:
+    """A language model's head that shares the weight of its embedding would silently get one of its own."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(6, 4)
+            self.body = nn.Linear(4, 4)
+            self.head = nn.Linear(4, 6, bias=False)
+            self.head.weight = self.embedding.weight
+
+    net = Tied()
+    with pytest.raises(ValueError, match=r"layer 'head' shares its weight with embedding.weight, which stays real"):
+        binarize_(net)
+    assert type(net.body) is nn.Linear  # nothing was changed
+    binarize_(net, exclude="head")
+    assert net.head.weight is net.embedding.weight
+    pair = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    pair[1].weight = pair[0].weight
+    assert binarize_(pair)[0].natural is pair[1].natural  # tied layers that are both converted stay tied
+    half = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    half[1].weight = half[0].weight
+    with pytest.raises(ValueError, match=r"layer '0' shares its weight with 1.weight"):
+        binarize_(half, include="0")

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bayesbinn import BinaryConv1d, BinaryConv2d, BinaryLinear, bernoulli
-from bayesbinn.binarizers import Concrete, SignSTE, StraightThroughSample
+from bayesbinn import BinaryConv1d, BinaryConv2d, BinaryLinear, bernoulli, binarize_
+from bayesbinn.binarizers import (
+    AdaSTE,
+    Concrete,
+    LocalReparam,
+    MeanWeight,
+    ReinMax,
+    SignSTE,
+    StraightThroughSample,
+    TanhAnneal,
+)
 from bayesbinn.nn.layers import initial_natural
 
 CONVS = [
@@ -213,3 +222,48 @@ def test_initial_natural_errors():
             initial_natural(torch.ones(2), "signs", magnitude)
     with pytest.raises(ValueError, match="init must be 'signs', 'zeros' or 'weights', got 'normal'"):
         BinaryLinear(2, 2, init="normal")
+
+
+@pytest.mark.parametrize("init", ["signs", "zeros", "weights"])
+def test_the_usual_loop_over_modules_starts_a_network_anew(init: str) -> None:
+    """Between folds: nothing that was learned may leak into the next one."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    binarize_(net, init=init, magnitude=2.0)
+    torch.manual_seed(0)
+    before = [p.detach().clone() for p in net.parameters()]
+    for p in net.parameters():
+        p.data.add_(50.0)
+    for module in net.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    for p, old in zip(net.parameters(), before, strict=True):
+        assert p.abs().max() < 20
+        assert p.shape == old.shape
+    if init == "signs":
+        assert (net[0].natural.abs() == 2).all()
+        assert not torch.equal(net[2].natural, before[2])  # other signs
+    torch.manual_seed(1)
+    net.to_empty(device="cpu")
+    net[2].reset_parameters()
+    assert net[2].natural.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "binarizer",
+    [c() for c in (AdaSTE, Concrete, LocalReparam, MeanWeight, ReinMax, SignSTE, StraightThroughSample, TanhAnneal)],
+    ids=lambda b: type(b).__name__,
+)
+def test_torch_func_differentiates_a_network_in_training(binarizer: object) -> None:
+    net = binarize_(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)), binarizer=binarizer)
+    params, x = dict(net.named_parameters()), torch.randn(7, 5)
+
+    def loss(values: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(net, values, (x,)).square().mean()
+
+    torch.manual_seed(3)
+    found = torch.func.grad(loss)({name: p.detach() for name, p in params.items()})
+    torch.manual_seed(3)
+    loss(params).backward()
+    for name, p in params.items():
+        assert p.grad is not None
+        torch.testing.assert_close(found[name], p.grad)

@@ -10,11 +10,16 @@ from .base import Binarizer, positive
 
 
 class _ScaledByDirection(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, natural: Tensor, weight: Tensor, inward: Tensor, outward: Tensor, small: float) -> Tensor:
-        ctx.save_for_backward(natural, inward, outward)
-        ctx.small = small
+    def forward(natural: Tensor, weight: Tensor, inward: Tensor, outward: Tensor, small: float) -> Tensor:
         return weight.view_as(weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        natural, _, inward, outward, ctx.small = inputs
+        ctx.save_for_backward(natural, inward, outward)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:

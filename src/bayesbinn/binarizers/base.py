@@ -53,10 +53,15 @@ class Binarizer:
 
 
 class _WithGradient(torch.autograd.Function):
+    generate_vmap_rule = True  # with setup_context, what torch.func needs
+
     @staticmethod
-    def forward(ctx: Any, natural: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
-        ctx.save_for_backward(scale)
+    def forward(natural: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
         return weight.view_as(weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:

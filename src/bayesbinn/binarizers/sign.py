@@ -1,5 +1,7 @@
 """The deterministic straight-through estimator (no posterior)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,11 +10,16 @@ from .base import Binarizer
 
 
 class _ClippedStraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, natural: Tensor, clip: float) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(natural)
-        ctx.clip = clip
+    def forward(natural: Tensor, clip: float) -> Tensor:
         return bernoulli.sign(natural)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        natural, ctx.clip = inputs
+        ctx.save_for_backward(natural)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]

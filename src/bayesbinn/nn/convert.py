@@ -45,7 +45,7 @@ def binarize_(
     Raises:
         TypeError: if `net` is itself a Linear or Conv layer (nothing holds it that could be changed).
         ValueError: if a pattern matches no convertible layer, nothing is left to convert, or a hook computes the
-            weight of a layer (weight norm, pruning).
+            weight of a layer (weight norm, pruning), or a layer shares its weight with a module that stays real.
 
     >>> net = binarize_(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), exclude="2")
     >>> [type(module).__name__ for module in net]
@@ -67,6 +67,7 @@ def binarize_(
     if not chosen:
         raise ValueError(f"nothing to convert: {exclude} excludes every layer that {include} includes")
 
+    _refuse_ties(net, chosen, names)
     naturals: dict[int, nn.Parameter] = {}
     twins = [(old, TWINS[type(old)].from_float(old, binarizer, init, magnitude)) for old in chosen]
     for old, new in twins:  # none was refused
@@ -75,6 +76,23 @@ def binarize_(
             parent, _, child = name.rpartition(".")
             setattr(net.get_submodule(parent), child, new)
     return net
+
+
+def _refuse_ties(net: nn.Module, chosen: list[nn.Module], names: dict[nn.Module, list[str]]) -> None:
+    """A weight that a module outside of `chosen` shares would stop being shared.
+
+    Raises:
+        ValueError: naming both.
+    """
+    weights = {id(module.weight): module for module in chosen}
+    for name, module in net.named_modules():
+        for own, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) in weights and module not in chosen:
+                layer = names[weights[id(parameter)]][0]
+                raise ValueError(
+                    f"layer {layer!r} shares its weight with {name}.{own}, which stays real: keep both real by "
+                    f"exclude={layer!r}, or give the layer a weight of its own"
+                )
 
 
 def binary_layers(net: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:

@@ -1,5 +1,6 @@
 """Linear and convolution layers with ±1 weights: the twins of torch's, with λ in place of the weight."""
 
+import math
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -92,6 +93,7 @@ class BinaryLayer(nn.Module):
         self.training = layer.training
         self.register_parameter("bias", layer.bias)
         self.natural = nn.Parameter(initial_natural(layer.weight, init, magnitude), layer.weight.requires_grad)
+        self._start: tuple[Init, float] = (init, magnitude)
         self.binarizer = StraightThroughSample() if binarizer is None else binarizer
         self._draw: Tensor | None = None  # set by draws.fixed_weights
         self.drawn: Drawn | None = None
@@ -113,6 +115,24 @@ class BinaryLayer(nn.Module):
         for name in HOOKS:
             setattr(binary, name, getattr(layer, name))
         return binary
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start anew, as the layer was made: λ by its `init` and `magnitude`, the bias as torch draws it.
+
+        >>> layer = BinaryLinear(3, 2, init="zeros")
+        >>> _ = layer.natural.data.fill_(9.0)
+        >>> layer.reset_parameters()
+        >>> layer.natural.abs().max().item()
+        0.0
+        """
+        weight = torch.empty_like(self.natural)
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))  # as torch's own layers have it
+        self.natural.copy_(initial_natural(weight, *self._start))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(max(weight[0].numel(), 1))
+            nn.init.uniform_(self.bias, -bound, bound)
+        self.drawn = None
 
     @property
     def weight(self) -> Tensor:
