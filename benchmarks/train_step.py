@@ -43,7 +43,10 @@ WIDTHS = {"1M": 536, "10M": 2048, "100M": 6875}
 ROUNDS = {"1M": 60, "10M": 15, "100M": 5}
 BATCH, NUM_DATA = 100, 60_000
 PUBLISHED = "2020 rule"
-CONTENDERS = ("bayesbinn", "bayesbinn bfloat16", "float, Adam", "ste, Adam", PUBLISHED, f"{PUBLISHED}, memory kept")
+# bayesbinn: the plain rule without state; the other forms have momentum, as the defaults do
+FORMS = {"bayesbinn per tensor": "tensor", "bayesbinn per weight": "weight"}
+OURS = ("bayesbinn", "bayesbinn bfloat16", *FORMS)
+CONTENDERS = (*OURS, "float, Adam", "ste, Adam", PUBLISHED, f"{PUBLISHED}, memory kept")
 clock = time.perf_counter
 Timer = Callable[[Tensor, Tensor], dict[str, float]]
 
@@ -66,9 +69,9 @@ def contender(name: str, width: int) -> tuple[nn.Module, Timer]:
         if name.endswith("bfloat16"):
             for layer in layers:
                 layer.natural.data = layer.natural.data.to(torch.bfloat16)
-        optimizer: torch.optim.Optimizer = bb.BayesBiNN(
-            bb.split_parameters(net)[0], 0.1, num_data=NUM_DATA, kl_weight=0.002
-        )
+        form = FORMS.get(name, "plain")
+        options = {"num_data": NUM_DATA, "kl_weight": 0.002, "form": form, "momentum": 0.9 if name in FORMS else 0.0}
+        optimizer: torch.optim.Optimizer = bb.BayesBiNN(bb.split_parameters(net)[0], 0.0002, **options)
     else:
         if name.startswith("ste"):
             bb.binarize_(net, binarizer=bb.binarizers.SignSTE(), magnitude=0.1)
@@ -218,8 +221,9 @@ def memory(name: str, count: int = 10_000_000) -> dict[str, float]:
     dtype = torch.bfloat16 if "bfloat16" in name else torch.float32
     natural = nn.Parameter(torch.ones(count, dtype=dtype))
     if name.startswith("bayesbinn"):
-        beta = 0.9 if "momentum" in name else 0.0
-        optimizer: Any = bb.BayesBiNN([natural], 0.1, num_data=NUM_DATA, momentum=beta)
+        beta = 0.9 if "momentum" in name or name in FORMS else 0.0
+        form = FORMS.get(name, "plain")
+        optimizer: Any = bb.BayesBiNN([natural], 0.1, num_data=NUM_DATA, momentum=beta, form=form)
     elif name == "Adam":
         optimizer = torch.optim.Adam([natural], fused=True)
     else:

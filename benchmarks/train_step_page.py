@@ -63,6 +63,9 @@ def ratios(results: Results) -> list[tuple[str, str, str, bool | None]]:
         ours, adam, ste, old = (r[name] for name in ("bayesbinn", "float, Adam", "ste, Adam", "2020 rule"))
         kept = r["2020 rule, memory kept"]
         add(f"draw and update / fused Adam{at}", 2, ours["own"] / adam["update"])
+        for name, aim in (("bayesbinn per tensor", 2), ("bayesbinn per weight", 2.5)):
+            if name in r:
+                add(f"the same, {name.removeprefix('bayesbinn ')}{at}", aim, r[name]["own"] / adam["update"])
         add(f"2020 rule's draw and update / ours{at}", 30, old["own"] / ours["own"], at_least=True)
         add(f"2020 rule's draw and update / ours, memory kept for both{at}", None, kept["own"] / ours["own"])
         add(f"step / step of float with fused Adam{at}", 1.25, ours["step"] / adam["step"])
