@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,9 @@ def test_columns_of_any_scale_train_and_predict_as_well(cli, place):
         accuracy = json.loads(cli("evaluate", name, "--json").stdout)["mean"]["accuracy"]
         assert accuracy == pytest.approx(np.mean([int(r["label"]) for r in rows] == blobs()["y_test"]))
         assert accuracy > 0.8
+    done = cli("export", "far", "--output", "far.bbnn")  # whose inputs would be used as they are
+    assert (done.exit_code, "their offset is subtracted before the network" in done.stderr) == (2, True)
+    assert not Path("far.bbnn").exists()
     for name in ("far", "small"):
         assert np.mean(np.array(results["plain"]) == np.array(results[name])) > 0.9
 

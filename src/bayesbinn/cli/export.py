@@ -64,6 +64,11 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
         return run.read_bytes()
     net, _, description = load_run(run)
     shape = tuple(description["input_shape"])
+    if any(description["offset"]):
+        raise UserError(
+            f"{run} was trained on columns so far from 0 that their offset is subtracted before the network, which a "
+            "packed file would not do: subtract it from the data yourself, and train again"
+        )
     try:
         return deploy.pack(net, num_samples=samples, seed=seed, activations=activations, input_shape=shape)  # type: ignore[arg-type]
     except ValueError as error:
