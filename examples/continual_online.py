@@ -29,9 +29,8 @@ def run(active: bool) -> list[float]:
     layers = [nn.Flatten(), nn.Linear(64, 200, bias=False), nn.BatchNorm1d(200, affine=False), nn.ReLU()]
     net = nn.Sequential(*layers, nn.Linear(200, 10, bias=False), nn.BatchNorm1d(10, affine=False))
     net = bb.binarize_(continual.normalize_(net, "none", num_tasks=3), init="zeros")
-    binary, _ = bb.split_parameters(net)
     # lr is the share of the past that a step lets go: the labels of a step over the window
-    bayes = bb.BayesBiNN(binary, lr=ASK / WINDOW, num_data=WINDOW, kl_weight=0.02)
+    optimizer = bb.optimizer_for(net, num_data=WINDOW, form="plain", lr=ASK / WINDOW, momentum=0.0, kl_weight=0.02)
     accuracies = []
     for t in range(len(stream)):
         task, following = stream[t], stream[t + 1] if t + 1 < len(stream) else None
@@ -42,8 +41,8 @@ def run(active: bool) -> list[float]:
             ask = unsure.topk(min(ASK, len(xb))).indices
             for _ in range(2):  # a label is worth two steps
                 F.cross_entropy(net(xb[ask]), yb[ask]).backward()
-                bayes.step()
-                bayes.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
         accuracies.append(bb.metrics.accuracy(bb.predict(net, task.test.x).probs, task.test.y))
     return accuracies
 

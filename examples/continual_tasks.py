@@ -34,15 +34,15 @@ def accuracy(net: nn.Module, task: continual.Task) -> float:
 
 for strength in (0.0, 2.0):  # without and with the prior
     net = network()
-    bayes = bb.BayesBiNN(bb.split_parameters(net)[0], lr=0.01, num_data=1437, kl_weight=0.1)
+    optimizer = bb.optimizer_for(net, num_data=1437, form="plain", lr=0.01, momentum=0.0, kl_weight=0.1)
     matrix = torch.zeros(len(stream), len(stream))
     for t, task in enumerate(stream):
         for _epoch in range(20):
             for batch in torch.randperm(len(task.train)).split(32):
                 F.cross_entropy(net(task.train.x[batch]), task.train.y[batch]).backward()
-                bayes.step()
-                bayes.zero_grad()
-        bayes.set_prior_to_posterior(strength)  # the one line
+                optimizer.step()
+                optimizer.zero_grad()
+        optimizer.set_prior_to_posterior(strength)  # the one line
         matrix[t] = torch.tensor([accuracy(net, other) for other in stream])
     final, forgotten = continual.metrics.average_accuracy(matrix), continual.metrics.forgetting(matrix)
     name = "with" if strength else "without"

@@ -16,17 +16,15 @@ x, y = torch.tensor(digits.data).float() / 16, torch.tensor(digits.target)
 x_train, y_train, x_test, y_test = x[:1437], y[:1437], x[1437:], y[1437:]
 
 
-def train(net: nn.Module, optimizers: list[torch.optim.Optimizer], epochs: int) -> None:
-    steps = epochs * (len(x_train) // 32)
-    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) for optimizer in optimizers]
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (len(x_train) // 32))
     net.train()
     for _epoch in range(epochs):
         for batch in torch.randperm(len(x_train)).split(32)[:-1]:
             F.cross_entropy(net(x_train[batch]), y_train[batch]).backward()
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
 
 
 def report(name: str, net: nn.Module) -> None:
@@ -38,13 +36,12 @@ net = nn.Sequential(
     *(nn.Linear(256, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU()),
     *(nn.Linear(256, 10, bias=False), nn.BatchNorm1d(10)),
 )
-train(net, [torch.optim.Adam(net.parameters(), lr=1e-3)], epochs=10)
+train(net, torch.optim.Adam(net.parameters(), lr=1e-3), epochs=10)
 report("float", net)
 
 bb.binarize_(net, init="weights", magnitude=2.0)  # the mode keeps the signs, small weights stay undecided
 report("binary, as converted (batch norm still has the float network's statistics)", net)
 
-binary, real = bb.split_parameters(net)
-bayes = bb.BayesBiNN(binary, lr=0.002, num_data=len(x_train), kl_weight=0.001)
-train(net, [bayes, torch.optim.Adam(real, lr=1e-3)], epochs=10)
+train(net, bb.optimizer_for(net, num_data=len(x_train), real_lr=1e-3), epochs=10)
+bb.calibrate_(net, x_train)
 report("binary, after 10 epochs", net)

@@ -27,24 +27,24 @@ convolutions = [m.natural for m in net if isinstance(m, bb.BinaryConv2d)]
 linears = [m.natural for m in net if isinstance(m, bb.BinaryLinear)]
 _, real = bb.split_parameters(net)
 
-bayes = bb.BayesBiNN(
+rule = bb.BayesBiNN(
     [{"params": convolutions, "kl_weight": 0.0005, "lr": 0.001}, {"params": linears}],
     lr=0.004,
     num_data=len(x_train),
     kl_weight=0.001,
 )
-adam = torch.optim.Adam(real, lr=0.01)
+optimizer = bb.optim.NetworkOptimizer(rule, torch.optim.Adam(real, lr=0.01))
 epochs = 10
-schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs * (len(x_train) // 32)) for o in (bayes, adam)]
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (len(x_train) // 32))
 
 for _epoch in range(epochs):
     for batch in torch.randperm(len(x_train)).split(32)[:-1]:
         F.cross_entropy(net(x_train[batch]), y_train[batch]).backward()
-        for optimizer, schedule in zip((bayes, adam), schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
 
+bb.calibrate_(net, x_train)
 p = bb.predict(net, x_test)
 print(f"mean of 32: accuracy {bb.metrics.accuracy(p.probs, y_test):.1%}")
-print(bb.posterior_summary(net, bayes))
+print(bb.posterior_summary(net, optimizer))

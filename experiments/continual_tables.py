@@ -232,7 +232,8 @@ def window_figure(results: dict[str, Any]) -> Any:
             )
             continue
         points[name] = [100 * m["mean_average"] for m in every], [100 * m["mean_last_5"] for m in every]
-        groups.setdefault(f"{config['strategy']}, batch {config['batch_size']}", []).append(name)
+        average = "" if config.get("momentum") else " without momentum"
+        groups.setdefault(f"{config['strategy']}{average}, batch {config['batch_size']}", []).append(name)
     means = {name: (statistics.fmean(x), statistics.fmean(y)) for name, (x, y) in points.items()}
     for i, (group, names) in enumerate(sorted(groups.items())):
         names.sort(key=lambda n: window_of(results["results"][n]))

@@ -5,7 +5,8 @@
 
 Data and augmentation stay on the device, layers compute in bfloat16 (where ±1 is exact), images lie channels last.
 A run that is stored already is not run again.  Settings of a run: `method`, what that method takes, and what all share:
-data, model, width_multiplier, epochs, batch_size, validation, dropout, affine, output_scale, real_lr, samples, device.
+data, model, width_multiplier, augment, epochs, batch_size, validation, dropout, affine, output_scale, real_lr, samples,
+device, curve_epochs.  `carry.py` packs the data for a machine that cannot download them.
 """
 
 import argparse
@@ -44,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
         **{"estimator": "mean", "form": "tensor", "lr": 3.0, "kl_weight": 0.0005, "momentum": 0.9},
         **{"cooling": 100.0, "magnitude": 0.3},
     },
-    "bayesbinn-2020": {"lr": 3e-4, "data_factor": 10.0, "magnitude": 10.0, "temperature": 1e-10},
+    "bayesbinn-2020": {"form": "plain", "lr": 3e-4, "data_factor": 10.0, "magnitude": 10.0, "temperature": 1e-10},
     "ste": {"lr": 0.01, "magnitude": 0.1},
     "float": {"lr": 0.003},
 }
@@ -71,7 +72,7 @@ def make(net: nn.Module, s: dict[str, Any], num_data: int) -> NetworkOptimizer:
         options = {name: s[name] for name in ("form", "momentum")}
         first = BayesBiNN(binary, s["lr"], num_data=num_data, kl_weight=s["kl_weight"] * s["cooling"], **options)
     else:
-        first = BayesBiNN(binary, s["lr"], num_data=num_data * s["data_factor"])
+        first = BayesBiNN(binary, s["lr"], num_data=num_data * s["data_factor"], form=s["form"])
     return NetworkOptimizer(first, torch.optim.Adam(real, s["real_lr"], **adam))
 
 
@@ -166,7 +167,8 @@ def main() -> None:
     with context.Pool(max(1, min(arguments.jobs, len(todo))), maxtasksperchild=1) as pool:
         for result in pool.imap_unordered(run, todo):
             stored.append(result)
-            content = {"title": recipe["title"], "note": recipe.get("note", ""), "runs": stored}
+            head = {"name": arguments.output.stem, "title": recipe["title"], "note": recipe.get("note", "")}
+            content = {**head, "runs": stored}
             write_text(arguments.output, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             s, mode, mean = result["settings"], result["mode"], result["mean"]
             best = f", mean {mean['accuracy']:.2%} {mean['nll']:.4f}" if mean else ""

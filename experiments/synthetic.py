@@ -27,6 +27,7 @@ from bayesbinn.training.config import read_toml
 
 DEFAULTS: dict[str, Any] = {
     "problem": "two-moons",
+    "form": "plain",  # of the rule
     "epochs": 3000,
     "lr": 1e-3,
     "lr_steps": [],  # epochs at which lr is divided by 10
@@ -89,7 +90,7 @@ def networks(x: Tensor, y: Tensor, s: dict[str, Any]) -> tuple[nn.Module, nn.Mod
     temperature = s["temperature"]
     draw = bb.binarizers.Concrete(temperature) if temperature else bb.binarizers.StraightThroughSample()
     net = bb.binarize_(network(x.shape[1], regression), binarizer=draw, magnitude=s["magnitude"])
-    options = {k: s[k] for k in ("lr", "momentum", "kl_weight")}
+    options = {k: s[k] for k in ("lr", "form", "momentum", "kl_weight")}
     rule = bb.BayesBiNN(bb.split_parameters(net)[0], num_data=len(x), **options)
     train(net, rule, x, y, s, samples=s["train_samples"])
     return ste, net

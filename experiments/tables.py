@@ -25,6 +25,8 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Seeds = dict[str, dict[str, Any]]
 
+FULL_SIZE, ITS_TRIALS = "cifar10-gpu-gpu", "tuning-cifar10-gpu-gpu"  # of full_size.py
+
 
 def spread(values: list[float], form: Callable[[float], str]) -> str:
     """Mean ± sample standard deviation; the value alone for one seed."""
@@ -36,6 +38,10 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def four(value: float) -> str:
+    return f"{value:.4f}"
+
+
 def metric(seeds: Seeds, which: str, name: str, form: Callable[[float], str]) -> str:
     """A metric of the mode, the mean or the posterior over the seeds, or a dash where the method has none."""
     values = [run["evaluation"][which][name] for run in seeds.values() if run["evaluation"][which] is not None]
@@ -44,10 +50,6 @@ def metric(seeds: Seeds, which: str, name: str, form: Callable[[float], str]) ->
 
 def table(results: dict[str, Any]) -> list[str]:
     """One row per run of a recipe."""
-
-    def four(value: float) -> str:
-        return f"{value:.4f}"
-
     lines = [
         "| run | epochs | mode % | mean % | NLL mode | NLL mean | ECE mode | ECE mean | undecided % |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -129,8 +131,7 @@ def details(results: dict[str, Any]) -> list[str]:
     first = next(iter(next(iter(runs.values())).values()))["environment"]
     counts = sorted({len(seeds) for seeds in runs.values()})
     seeds = " to ".join(map(str, sorted({counts[0], counts[-1]})))
-    item, budget = results["name"].rsplit("-", 1)
-    recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
+    item, budget, recipe = recipe_of(results)
     samples = recipe["settings"].get("samples", Config.samples)
     return [
         *([recipe["note"], ""] if "note" in recipe else []),
@@ -139,12 +140,39 @@ def details(results: dict[str, Any]) -> list[str]:
         "Single runs, by hand:",
         "",
         "```console",
-        *(next(iter(seeds.values()))["environment"]["command"] for seeds in runs.values()),
+        *(
+            next(iter(seeds.values()))["environment"]["command"]
+            for name, seeds in runs.items()
+            if name not in former(results)
+        ),
         "```",
+        *old_form(results),
     ]
 
 
-def trials(results: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+def former(results: dict[str, Any]) -> list[str]:
+    """The runs of a rule that is no more, and that no settings of today repeat."""
+    return [
+        name
+        for name, seeds in results["runs"].items()
+        if any(run.get("form", "").startswith("former") for run in seeds.values())
+    ]
+
+
+def old_form(results: dict[str, Any]) -> list[str]:
+    """What is to be said of them under the table."""
+    lines = []
+    for name in former(results):
+        made = next(iter(results["runs"][name].values()))["environment"]
+        lines += [
+            "",
+            f"`{name}` was made with a rule that shared the KL term by layers, which is no more (commit "
+            f"{made['commit'][:8]}, `{made['command']}`). Its recipe has the form per tensor instead; it was not run.",
+        ]
+    return lines
+
+
+def trials(results: dict[str, Any]) -> list[str]:
     """One row per trial of a search: its own settings and what it gave on held-out training examples."""
     lines = [
         "| method | settings | epochs | seeds | accuracy of the mode % | NLL of the mode |",
@@ -153,22 +181,21 @@ def trials(results: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     rows = []
     for seeds in results["runs"].values():
         settings = next(iter(seeds.values()))["settings"]
-        shared = {*recipe["settings"], "method", "seed"}
+        shared = {*results["settings"], "method", "seed"}
         values = (f"{k} {v if isinstance(v, str) else f'{v:g}'}" for k, v in settings.items() if k not in shared)
         own = ", ".join(values) or "defaults"
         accuracies, nlls = (
             [run["curve"][f"validation_{name}"][-1] for run in seeds.values()] for name in ("accuracy", "nll")
         )
         cells = [f"`{settings['method']}`", own, str(settings["epochs"]), str(len(seeds))]
-        cells += [spread(accuracies, percent), spread(nlls, lambda v: f"{v:.4f}")]
+        cells += [spread(accuracies, percent), spread(nlls, four)]
         rows.append((settings["method"], statistics.fmean(nlls), "| " + " | ".join(cells) + " |"))
     return lines + [row for _, _, row in sorted(rows)]
 
 
 def figure(results: dict[str, Any]) -> list[str]:
     """The figure of a script's results, and its numbers."""
-    item, budget = results["name"].rsplit("-", 1)
-    recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
+    item, budget, recipe = recipe_of(results)
     names = list(dict.fromkeys(key for row in results["summary"].values() for key in row))
     rows = [
         [name, *(f"{row[key]:.4f}" if key in row else "–" for key in names)] for name, row in results["summary"].items()
@@ -198,13 +225,87 @@ def published(item: str) -> list[str]:
 def load() -> list[dict[str, Any]]:
     """All stored results of recipes, in the order of their names, their runs in the order of the recipe."""
     files = sorted((HERE / "results").glob("*.json"))
-    found = [r for r in (json.loads(f.read_text(encoding="utf-8")) for f in files) if "runs" in r or "figure" in r]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    found = [r for r in found if isinstance(r.get("runs"), dict) or "figure" in r]
     for results in found:
-        if "runs" in results:
-            item, budget = results["name"].rsplit("-", 1)
-            recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
+        if "runs" in results and not is_study(results):
+            _, _, recipe = recipe_of(results)
             results["runs"] = {name: results["runs"][name] for name in recipe["runs"] if name in results["runs"]}
     return found
+
+
+def is_study(results: dict[str, Any]) -> bool:
+    """Whether they are trials of docs/design/recipe-study.md, in the settings of its time: they have no recipe."""
+    return str(results["name"]).startswith("tuning-")
+
+
+def recipe_of(results: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Item, budget and recipe of results."""
+    item, budget = results["name"].rsplit("-", 1)
+    return item, budget, tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
+
+
+def full_size() -> list[str]:
+    """The section on the runs of full_size.py: results, how far they overfit, the trials behind their settings."""
+    results, tried = (
+        json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8")) for name in (FULL_SIZE, ITS_TRIALS)
+    )
+    runs = {run["settings"]["run"]: run for run in results["runs"]}
+    _, _, recipe = recipe_of(results)
+    runs = {name: runs[name] for name in recipe["runs"]}
+    lines = [
+        "| run | mode % | mean % | NLL mode | NLL mean | ECE mode | ECE mean | undecided % | training NLL "
+        "| lowest test NLL of the mode | min |",
+        "|---" * 11 + "|",
+    ]
+    for name, run in runs.items():
+        cells = [f"`{name}`"]
+        for key, form in (("accuracy", percent), ("nll", four), ("ece", four)):
+            cells += [form(run[which][key]) if run[which] else "–" for which in ("mode", "mean")]
+        lowest = min(run["curve"], key=lambda point: float(point["nll"]))
+        cells += [f"{100 * run['undecided']:.1f}" if "undecided" in run else "–", four(run["curve"][-1]["train_nll"])]
+        cells += [f"{four(lowest['nll'])}, epoch {lowest['epoch']}", f"{run['train_seconds'] / 60:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    ours, older = runs["bayesbinn"], runs["bayesbinn-2020"]
+    nlls = sorted((min(run[w]["nll"] for w in ("mode", "mean") if run[w]), name) for name, run in runs.items())
+    best = max(run[w]["accuracy"] for run in (ours, older) for w in ("mode", "mean"))
+    behind = 100 * (older["mode"]["accuracy"] - ours["mode"]["accuracy"])
+    paper = tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8"))["cifar10"][
+        "BayesBiNN (Meng et al., 2020)"
+    ]
+    rows = []
+    for run in tried["runs"]:
+        s, mean = run["settings"], run["mean"]
+        names = [n for n in ("lr", "kl_weight", "cooling", "magnitude", "data_factor") if n in s]
+        own = ", ".join(f"{n} {s[n]:g}" for n in names)
+        nll = four(mean["nll"]) if mean else "–"
+        cells = [f"`{s['method']}`", own, percent(run["mode"]["accuracy"]), four(run["mode"]["nll"]), nll]
+        rows.append((s["method"], -run["mode"]["accuracy"], "| " + " | ".join(cells) + " |"))
+    first = results["runs"][0]
+    return [
+        "",
+        f"## {results['title']}",
+        "",
+        *lines,
+        "",
+        f"The paper's {paper} was not reached: the best binary network or mean here has {percent(best)}. All overfit: "
+        "the training NLL is next to nothing at the end, and each mode had a lower test NLL before. "
+        f"The mean of `{nlls[0][1]}` has the lowest NLL, {four(nlls[0][0])}; the next is `{nlls[1][1]}` with "
+        f"{four(nlls[1][0])}. The mode of `bayesbinn` is {behind:.2f} points behind that of `bayesbinn-2020`.",
+        "",
+        f"{recipe['note']} One seed; NLL in nats; bfloat16; means of {first['settings']['samples']} networks; every "
+        "network has its own batch-norm statistics; *training NLL* is that of the last epoch, as trained. "
+        f"`bayesbinn reproduce cifar10-gpu --budget gpu` on one {first['environment']['device']}, all runs at once (so "
+        f"*min* is an upper bound), torch {first['environment']['torch']}. `experiments/carry.py` packs the data set "
+        "for a machine that cannot download it.",
+        *published("cifar10"),
+        "",
+        f"Trials, `bayesbinn reproduce tuning-cifar10-gpu --budget gpu`. {tried['note']}",
+        "",
+        "| method | settings | accuracy of the mode % | NLL of the mode | NLL of the mean |",
+        "|---|---|---|---|---|",
+        *(row for _, _, row in sorted(rows)),
+    ]
 
 
 def not_run() -> list[str]:
@@ -229,7 +330,7 @@ def reproduction() -> str:
         "*Mode* is the one network w = sign λ; *mean* averages the probabilities of drawn networks.",
     ]
     for results in load():
-        if results["name"].startswith("tuning-"):  # docs/design/recipe-study.md
+        if is_study(results):
             continue
         item = results["name"].rsplit("-", 1)[0]
         body = (
@@ -245,7 +346,7 @@ def reproduction() -> str:
             ]
         )
         lines += ["", f"## {results['title']}", "", *body]
-    return "\n".join([*lines, *not_run()]) + "\n"
+    return "\n".join([*lines, *full_size(), *not_run()]) + "\n"
 
 
 def renewed(path: Path, block: list[str]) -> str:
@@ -259,11 +360,8 @@ def recipe_study() -> str:
     """docs/design/recipe-study.md with its tables renewed."""
     block = []
     for results in load():
-        if results["name"].startswith("tuning-"):
-            item, budget = results["name"].rsplit("-", 1)
-            recipe = tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
-            command = f"`bayesbinn reproduce {item} --budget {budget}`."
-            block += [f"### {results['title']}", "", *trials(results, recipe), "", f"{recipe['note']} {command}", ""]
+        if is_study(results):
+            block += [f"### {results['title']}", "", *trials(results), "", results["note"], ""]
     return renewed(STUDY, block)
 
 
@@ -272,7 +370,7 @@ def readme() -> str:
     results = {found["name"]: found for found in load()}
     mnist, cifar = results["mnist-day"], results["cifar10-day"]
     block = [f"{mnist['title']} (docs/reproduction.md has the rest):", "", *table(mnist), *verdict(mnist), ""]
-    block += [*details(mnist), "", f"{cifar['title']}:", "", *table(cifar), *verdict(cifar)]
+    block += [*details(mnist), "", f"{cifar['title']}:", "", *table(cifar), *verdict(cifar), *old_form(cifar)]
     return renewed(ROOT / "README.md", block)
 
 

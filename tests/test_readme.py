@@ -35,7 +35,8 @@ def test_the_python_block_runs():
     exec(compile(code, "README.md", "exec"), names)
     assert names["p"].probs.shape == (16, 3)
     assert names["net"][0].weight.unique().tolist() == [-1, 1]
-    assert torch.equal(names["bayes"].prior_of(names["binary"][0]), names["binary"][0])
+    natural = names["net"][0].natural
+    assert torch.equal(names["optimizer"].prior_of(natural), natural)
 
 
 def command_lines():
@@ -78,4 +79,4 @@ def test_examples_run_and_learn(example, capsys):
     runpy.run_path(str(example), run_name="__main__")
     accuracies = [float(x) for x in re.findall(r"accuracy ([\d.]+)%", capsys.readouterr().out)]
     # the last line is about the finished network
-    assert accuracies[-1] >= {"continual_tasks": 60, "continual_online": 70}.get(example.stem, 93)
+    assert accuracies[-1] >= {"continual_tasks": 60, "continual_online": 70, "own_loop": 97}.get(example.stem, 93)

@@ -54,7 +54,7 @@ def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
     runs = stored(tmp_path)
     result = runs["bayesbinn"]["0"]
     assert set(result) == {"settings", "config", "num_train", "evaluation", "curve", "environment"}
-    assert (result["num_train"], result["config"]["estimator"]) == (1437, "mean")
+    assert (result["num_train"], result["config"]["estimator"]) == (1437, "draw")
     assert len(result["curve"]["test_accuracy"]) == 2
     assert result["evaluation"]["mean"]["nll"] > 0
     assert runs["ste"]["0"]["evaluation"]["mean"] is None
@@ -77,7 +77,7 @@ def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
 
     folder = tmp_path / "runs" / "reproduce" / "digits-smoke" / "bayesbinn-0"
     made = (folder / "config.toml").read_text(encoding="utf-8")
-    (folder / "config.toml").write_text(made.replace('estimator = "mean"', 'estimator = "draw"'), encoding="utf-8")
+    (folder / "config.toml").write_text(made.replace('estimator = "draw"', 'estimator = "mean"'), encoding="utf-8")
     path.write_text(json.dumps(content), encoding="utf-8")
     refused = cli("reproduce", "digits")
     assert refused.exit_code == 2

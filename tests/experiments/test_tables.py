@@ -1,5 +1,6 @@
 """What README and docs show is what the stored results hold."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,17 @@ def test_tables_are_up_to_date():
     command = [sys.executable, str(ROOT / "experiments" / "tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_stored_bayesian_run_says_its_form():
+    for path in sorted((ROOT / "experiments" / "results").glob("*-*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        runs = content.get("results", content.get("runs", {}))
+        runs = runs if isinstance(runs, list) else [run for seeds in runs.values() for run in seeds.values()]
+        for run in runs:
+            known = {**run.get("config", {}), **run["settings"]}
+            if known.get("method", "bayesbinn").startswith("bayesbinn"):
+                assert known.get("form", run.get("form")) or known.get("kl_share"), (path.name, known)
 
 
 def test_a_changed_figure_is_noticed(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from bayesbinn.errors import UserError
 from bayesbinn.recipes.recipe import find_recipe, read_results
+from bayesbinn.recipes.reproduce import _is_current
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RECIPES = sorted(EXPERIMENTS.glob("*/*.toml"))
@@ -38,6 +39,19 @@ def test_recipes_of_the_repository(path):
     recipe = find_recipe(EXPERIMENTS, path.parent.name, path.stem)
     assert recipe.script is not None or recipe.runs
     assert recipe.title
+
+
+def test_stored_results_are_what_their_recipes_would_give():
+    """So `reproduce` runs none of them again, but for those of a rule that is no more, which say so."""
+    for path in RECIPES:
+        recipe = find_recipe(EXPERIMENTS, path.parent.name, path.stem)
+        if recipe.script:
+            continue
+        stored = read_results(EXPERIMENTS / "results" / f"{recipe.name}.json")
+        for run, seeds in stored.get("runs", {}).items():
+            for seed, result in seeds.items():
+                former = result.get("form", "").startswith("former")
+                assert _is_current(result, recipe.run_settings(run, int(seed))) != former, (recipe.name, run, seed)
 
 
 def test_settings_of_a_run(folder):
