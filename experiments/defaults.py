@@ -31,7 +31,7 @@ NETWORKS = {
     "fashion": {"data": "fashion-mnist", "width": 512, "epochs": 5, "batch_size": 100},
 }
 RATES = {"weight": (0.03, 0.1, 0.3), "tensor": (0.1, 0.3, 1.0), "plain": (0.001, 0.01)}
-KL_WEIGHTS = (0.01, 0.001, 0.0001)
+KL_WEIGHTS = (0.01, 0.001, 0.0003, 0.0001)
 
 
 def settings() -> list[dict[str, Any]]:

@@ -70,6 +70,7 @@ def stop(process, number):
     return err
 
 
+@pytest.mark.slow
 def test_killed_terminated_and_interrupted_at_random_moments(start, data, tmp_path, undisturbed):
     rng = random.Random(2020)
     run, done = tmp_path / "run", [0]

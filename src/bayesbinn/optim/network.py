@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from .bayesbinn import BayesBiNN
 
 # what `optimizer_for`, `bayesbinn train` and continual runs start from (docs/design/one-rule.md)
-LR, KL_WEIGHT, FORM, MOMENTUM, REAL_LR = 0.3, 0.001, "tensor", 0.9, 0.01
+LR, KL_WEIGHT, FORM, MOMENTUM, REAL_LR = 0.3, 0.0003, "tensor", 0.9, 0.01
 
 
 class NetworkOptimizer(Optimizer):
