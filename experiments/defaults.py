@@ -23,6 +23,7 @@ from bayesbinn.binarizers import MeanWeight, StraightThroughSample
 from bayesbinn.data import batches, load_data
 from bayesbinn.environment import environment
 from bayesbinn.files import write_text
+from bayesbinn.optim.network import FORM, KL_WEIGHT, LR
 from bayesbinn.training.models import ModelConfig, build_model
 
 NETWORKS = {
@@ -96,11 +97,14 @@ def table(runs: list[dict[str, Any]]) -> str:
     head = "| form | estimator | lr | kl_weight | " + " | ".join(f"{n}: mode %, NLL, mean NLL" for n in names)
     lines = [f"{head} | distance (nats) |", "|---" * (5 + len(names)) + "|"]
     full = {key: row for key, row in rows.items() if row.keys() >= set(names)}
-    for key, row in sorted(full.items(), key=lambda item: distance(item[1]))[:16]:
+    ranked = sorted(full.items(), key=lambda item: distance(item[1]))
+    default = (FORM, "draw", LR, KL_WEIGHT)
+    for key, row in [*ranked[:12], *(item for item in ranked[12:] if item[0] == default)]:
         cells = [
             f"{row[n]['mode']['accuracy']:.2%}, {row[n]['mode']['nll']:.4f}, {row[n]['mean']['nll']:.4f}" for n in names
         ]
-        lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} | {distance(row):.4f} |")
+        name = " | ".join(map(str, key)) if key != default else " | ".join(f"**{part}**" for part in key)
+        lines.append(f"| {name} | {' | '.join(cells)} | {distance(row):.4f} |")
     return "\n".join(lines)
 
 
@@ -109,7 +113,10 @@ def write_page(page: Path, stored: dict[str, Any]) -> None:
     begin, end = "<!-- defaults: begin -->", "<!-- defaults: end -->"
     text = page.read_text(encoding="utf-8")
     made = stored["environment"]
-    about = f"{len(stored['runs'])} runs, one seed each; the nearest 16. `{made['command']}` on {made['cpu']}."
+    elsewhere = sorted({r["cpu"] for r in stored["runs"] if "cpu" in r})
+    count = len(stored["runs"])
+    about = f"{count} runs, one seed each; the nearest 12, and the default (bold). `{made['command']}` on {made['cpu']}"
+    about += f"; the rows of kl_weight 0.0003 on {', '.join(elsewhere)}." if elsewhere else "."
     before, after = text.partition(begin)[0], text.partition(end)[2]
     write_text(page, f"{before}{begin}\n{table(stored['runs'])}\n\n{about}\n{end}{after}")
 
