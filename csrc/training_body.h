@@ -123,21 +123,10 @@ static void collected(const bbn_update_job *job, float *restrict natural, const 
         for (int64_t i = 0; i < n; i++) natural[i] = natural[i] * decay + grad[i] * step;
 }
 
-/* the size of the step for each weight, min(1, lr / (sqrt(v) + eps)), multiplied into m */
-static void scaled(const bbn_update_job *job, const float *restrict g, float *restrict second, int64_t n,
-                   float *restrict m) {
-    const float beta2 = job->beta2, keep2 = job->keep2, scale2 = job->scale2, lr = job->lr, eps = job->eps;
-    for (int64_t i = 0; i < n; i++) {
-        second[i] = second[i] * beta2 + (g[i] * g[i]) * keep2;
-        float rate = lr / (sqrtf(second[i] * scale2) + eps);
-        m[i] = m[i] * (rate < 1.0f ? rate : 1.0f);
-    }
-}
-
 /* elements of one block; the pointers are at its first */
 static void update_block(const bbn_update_job *job, float *restrict natural, const float *grad, const float *prior,
                          float *restrict momentum, float *restrict second, float *restrict squares, int64_t n) {
-    float g[BBN_WORDS], m[BBN_WORDS];
+    float g[BBN_WORDS], size[BBN_WORDS];
     const float beta = job->beta, keep = job->keep, step = job->step;
     if (job->collected) {
         collected(job, natural, grad, prior, n);
@@ -145,13 +134,31 @@ static void update_block(const bbn_update_job *job, float *restrict natural, con
     }
     descent(job, natural, grad, prior, n, g);
     if (squares) *squares = sum_of_squares(g, n);
+    if (!second) {
+        if (momentum)
+            for (int64_t i = 0; i < n; i++) {
+                float m_i = momentum[i] * beta + g[i] * keep;
+                momentum[i] = m_i;
+                natural[i] = natural[i] + m_i * step;
+            }
+        else
+            for (int64_t i = 0; i < n; i++) natural[i] = natural[i] + g[i] * step;
+        return;
+    }
+    const float beta2 = job->beta2, keep2 = job->keep2, scale2 = job->scale2, lr = job->lr, eps = job->eps;
+    for (int64_t i = 0; i < n; i++) { /* the size of the step: min(1, lr / (sqrt(v) + eps)) */
+        second[i] = second[i] * beta2 + (g[i] * g[i]) * keep2;
+        float rate = lr / (sqrtf(second[i] * scale2) + eps);
+        size[i] = rate < 1.0f ? rate : 1.0f;
+    }
     if (momentum)
-        for (int64_t i = 0; i < n; i++) m[i] = momentum[i] = momentum[i] * beta + g[i] * keep;
-    else if (second)
-        memcpy(m, g, (size_t)n * sizeof *m);
-    if (second) scaled(job, g, second, n, m);
-    const float *restrict along = momentum || second ? m : g;
-    for (int64_t i = 0; i < n; i++) natural[i] = natural[i] + along[i] * step;
+        for (int64_t i = 0; i < n; i++) {
+            float m_i = momentum[i] * beta + g[i] * keep;
+            momentum[i] = m_i;
+            natural[i] = natural[i] + (m_i * size[i]) * step;
+        }
+    else
+        for (int64_t i = 0; i < n; i++) natural[i] = natural[i] + (g[i] * size[i]) * step;
 }
 
 /* begin is a multiple of BBN_WORDS */
