@@ -58,6 +58,10 @@ def ratios(results: Results) -> list[tuple[str, str, str, bool | None]]:
         holds = value >= aim if at_least else value <= aim
         rows.append((what, f"{'≥' if at_least else '≤'} {aim:g}", f"{value:.2f}", holds))
 
+    for threads, entry in sorted(results.get("10M before", {}).items()):
+        own, adam = (entry["results"][name] for name in ("bayesbinn", "float, Adam"))
+        what = f"draw and update / fused Adam, {threads} thread, the former rule (f5f3485)"
+        add(what, 2, own["own"] / adam["update"])
     for threads, entry in sorted(results.get("10M", {}).items()):
         r, at = entry["results"], f", {threads} thread{'s' if threads != '1' else ''}"
         ours, adam, ste, old = (r[name] for name in ("bayesbinn", "float, Adam", "ste, Adam", "2020 rule"))
