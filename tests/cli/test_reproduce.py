@@ -105,7 +105,8 @@ def test_a_failing_run_leaves_the_others(cli, recipe, tmp_path):
     assert "no file at nowhere.npz" in log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_it_saves_and_goes_on(cli, recipe, tmp_path, environment, number):
     recipe(epochs=60)
     command = [sys.executable, "-m", "bayesbinn", "reproduce", "digits"]
