@@ -6,7 +6,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
 settings.load_profile("repeatable")
 
 

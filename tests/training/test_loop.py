@@ -41,7 +41,12 @@ def stop_after(steps):
 CHOICES = [*({"method": m} for m in METHODS), *({"estimator": e} for e in ESTIMATORS if e != "mean")]
 VARIANTS = [
     *({"method": method} for method in METHODS),
-    *({"estimator": estimator} for estimator in ESTIMATORS if estimator != "mean"),
+    {"estimator": "disarm"},  # whole networks, where the others are of a layer
+    *(
+        pytest.param({"estimator": e}, marks=pytest.mark.slow, id=e)
+        for e in ESTIMATORS
+        if e not in ("mean", "draw", "disarm")
+    ),
     {
         "form": "factored",
         "momentum": 0.5,
@@ -185,7 +190,7 @@ LEARNING = [
 ]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("choice", LEARNING, ids=lambda choice: "-".join(map(str, choice.values())))
 def test_it_learns(tmp_path, data, choice, precision):
     settings = {**TINY, **choice, "data": data, "epochs": 20, "precision": precision}
