@@ -8,7 +8,7 @@ that `custom_op` puts around them costs several times as much a call.
 import functools
 import importlib.util
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -142,108 +142,106 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _learn_cpu(
-    natural: Tensor,
-    grad: Tensor,
-    momentum: Tensor | None,
-    second: Tensor | None,
-    prior: Tensor | None,
-    value: float,
-    lr: float,
-    rate: Tensor | None,
-    *more: Any,
-) -> None:
-    ratio, beta, correction, beta2, correction2, eps, square, seed = more
+class _Step(NamedTuple):
+    """The arguments of `learn_` as they are registered."""
+
+    natural: Tensor
+    grad: Tensor
+    momentum: Tensor | None
+    second: Tensor | None
+    prior: Tensor | None
+    prior_value: float
+    lr: float
+    rate: Tensor | None
+    ratio: float
+    beta: float
+    correction: float
+    beta2: float
+    correction2: float
+    eps: float
+    square: Tensor | None
+    seed: Tensor | None
+
+    def fits(self, state: torch.dtype, *types: torch.dtype) -> bool:
+        """Whether a kernel may have these tensors: of one shape, device and type (of `types`), contiguous, m and v of
+        type `state`."""
+        alike = [t for t in (self.natural, self.grad, self.prior) if t is not None]
+        states = [t for t in (self.momentum, self.second) if t is not None]
+        return (
+            self.natural.dtype in types
+            and all(t.dtype == self.natural.dtype for t in alike)
+            and all(t.dtype == state for t in states)
+            and all(
+                t.shape == self.natural.shape and t.device == self.natural.device and t.is_contiguous()
+                for t in (*alike, *states)
+            )
+            and (self.rate is None or self.rate.ndim == 0)
+            and (self.second is None or self.square is None)
+        )
+
+
+def _learn_cpu(*arguments: Any) -> None:
+    s = _Step(*arguments)
     kernel = _native.kernel("bbn_update")
-    alike = [t for t in (natural, grad, prior) if t is not None]
-    states = [t for t in (momentum, second) if t is not None]
-    if (
-        kernel is None
-        or natural.dtype not in _TYPES
-        or any(t.dtype != natural.dtype for t in alike)
-        or any(t.dtype != torch.float32 for t in states)
-        or any(t.shape != natural.shape or not t.is_contiguous() for t in (*alike, *states))
-        or (rate is not None and rate.ndim > 0)
-        or (second is not None and square is not None)
-    ):
-        _learn_plain(natural, grad, momentum, second, prior, value, lr, rate, *more)
+    if kernel is None or not s.fits(torch.float32, *_TYPES):
+        _learn_plain(*arguments)
         return
     function, isa = kernel
-    step = lr if rate is None else float(rate)
-    collected = momentum is None and second is None and square is None
-    squares = None if square is None else torch.empty(-(-natural.numel() // _BLOCK))
+    count, step = s.natural.numel(), s.lr if s.rate is None else float(s.rate)
+    collected = s.momentum is None and s.second is None and s.square is None
+    squares = None if s.square is None else torch.empty(-(-count // _BLOCK))
     numbers = (
-        *(1 - step, step * -ratio if collected else (1.0 if second is not None else step) * (-1 / correction), step),
-        value * step if collected else value,
-        *(ratio, beta, 1 - beta, beta2, 1 - beta2, 1 / correction2, lr, eps),
+        1 - step,
+        step * -s.ratio if collected else (1.0 if s.second is not None else step) * (-1 / s.correction),
+        step,
+        s.prior_value * step if collected else s.prior_value,
+        *(s.ratio, s.beta, 1 - s.beta, s.beta2, 1 - s.beta2, 1 / s.correction2, s.lr, s.eps),
     )
-    addresses = [0 if t is None else t.data_ptr() for t in (seed, natural, grad, prior, momentum, second, squares)]
-    job = _UPDATE.pack(natural.numel(), *addresses, _TYPES[natural.dtype], collected, *numbers)
+    tensors = (s.seed, s.natural, s.grad, s.prior, s.momentum, s.second, squares)
+    addresses = [0 if t is None else t.data_ptr() for t in tensors]
+    job = _UPDATE.pack(count, *addresses, _TYPES[s.natural.dtype], collected, *numbers)
     function(job, isa, torch.get_num_threads())
-    if square is not None and squares is not None:
-        square.copy_(_in_turn(squares) / max(natural.numel(), 1))
+    if s.square is not None and squares is not None:
+        s.square.copy_(_in_turn(squares) / max(count, 1))
 
 
-def _learn_cuda(
-    natural: Tensor,
-    grad: Tensor,
-    momentum: Tensor | None,
-    second: Tensor | None,
-    prior: Tensor | None,
-    value: float,
-    lr: float,
-    rate: Tensor | None,
-    *more: Any,
-) -> None:
-    alike = [t for t in (natural, grad, momentum, second, prior) if t is not None]
-    if (
-        not _has_triton()
-        or any(t.dtype != torch.float32 or t.shape != natural.shape or not t.is_contiguous() for t in alike)
-        or any(t.device != natural.device for t in alike)
-        or (rate is not None and rate.ndim > 0)
-    ):
-        _learn_plain(natural, grad, momentum, second, prior, value, lr, rate, *more)
+def _learn_cuda(*arguments: Any) -> None:
+    if not _has_triton() or not _Step(*arguments).fits(torch.float32, torch.float32):
+        _learn_plain(*arguments)
         return
     from . import _triton
 
-    _triton.learn_(natural, grad, momentum, second, prior, value, lr, rate, *more[:-1])
+    _triton.learn_(*arguments[:-1])
 
 
-def _learn_plain(
-    natural: Tensor,
-    grad: Tensor,
-    momentum: Tensor | None,
-    second: Tensor | None,
-    prior: Tensor | None,
-    value: float,
-    lr: float,
-    rate: Tensor | float | None,
-    *more: Any,
-) -> None:
-    ratio, beta, correction, beta2, correction2, eps, square, seed = more
-    wide = natural.float() if natural.dtype == torch.bfloat16 else natural
-    grad = grad.to(wide.dtype)
-    origin = value if prior is None else prior.to(wide.dtype)
-    rate = lr if rate is None else rate
+def _learn_plain(*arguments: Any) -> None:
+    s = _Step(*arguments)
+    wide = s.natural.float() if s.natural.dtype == torch.bfloat16 else s.natural
+    grad = s.grad.to(wide.dtype)
+    origin = s.prior_value if s.prior is None else s.prior.to(wide.dtype)
+    rate: Any = s.lr if s.rate is None else s.rate
     # no `alpha`: torch multiplies and adds with one rounding or two, as the machine has it
-    if momentum is None and second is None and square is None:  # the terms in λ collected
-        wide.mul_(1 - rate).add_(grad * (rate * -ratio))
-        if prior is not None or value:
+    if s.momentum is None and s.second is None and s.square is None:  # the terms in λ collected
+        wide.mul_(1 - rate).add_(grad * (rate * -s.ratio))
+        if s.prior is not None or s.prior_value:
             wide.add_(origin * rate)
     else:
-        g = (wide - origin).add_(grad * ratio)
-        if square is not None:
-            square.copy_(mean_square(g))
-        along = g if momentum is None else momentum.mul_(beta).add_(g * (1 - beta))
-        if second is not None:
-            second.mul_(beta2).add_((g * g).mul_(1 - beta2))
-            most = torch.tensor(lr, dtype=wide.dtype, device=wide.device)  # a number over a tensor rounds twice
-            root = (second * (1 / correction2)).double().sqrt_().to(wide.dtype)  # in float32 torch may round it wrong
-            sizes = most / root.add_(eps)
+        g = (wide - origin).add_(grad * s.ratio)
+        if s.square is not None:
+            s.square.copy_(mean_square(g))
+        along = g if s.momentum is None else s.momentum.mul_(s.beta).add_(g * (1 - s.beta))
+        if s.second is not None:
+            s.second.mul_(s.beta2).add_((g * g).mul_(1 - s.beta2))
+            most = torch.tensor(s.lr, dtype=wide.dtype, device=wide.device)  # a number over a tensor rounds twice
+            root = (
+                (s.second * (1 / s.correction2)).double().sqrt_().to(wide.dtype)
+            )  # in float32 torch may round it wrong
+            sizes = most / root.add_(s.eps)
             along, rate = along * torch.where(sizes < 1, sizes, 1.0), 1.0
-        wide.add_(along * (rate * (-1 / correction)))
-    if wide is not natural:
-        _philox.round_(natural, wide, seed)
+        wide.add_(along * (rate * (-1 / s.correction)))
+    if wide is not s.natural:
+        assert s.seed is not None
+        _philox.round_(s.natural, wide, s.seed)
 
 
 _library.impl("draw", _draw_cpu, "CPU")

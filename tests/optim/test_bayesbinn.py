@@ -548,3 +548,21 @@ def test_it_learns():
     assert torch.equal(layer.weight[0, informed], teacher[0, informed])
     assert layer.natural[0, 3] == 0
     assert layer.natural[0, informed].abs().min() > 0.5
+
+
+def test_a_bfloat16_posterior_cools_by_factors_that_it_cannot_hold():
+    """1.001 is nearer to 1 than the next bfloat16: rounded to the nearest, λ would not move at all."""
+    p = nn.Parameter(torch.ones(20_000, dtype=torch.bfloat16))
+    optimizer = BayesBiNN([p], 0.1, num_data=1)
+    for _ in range(100):
+        optimizer.temper_(1 / 1.001)
+    assert p.double().mean().item() == pytest.approx(1.001**100, rel=5e-3)
+
+
+def test_the_factored_form_takes_gradients_whose_fourth_power_float32_cannot_hold():
+    p = nn.Parameter(torch.ones(3, 4))
+    optimizer = BayesBiNN([p], 0.1, num_data=1, form="factored")
+    for _ in range(3):
+        p.grad = torch.full((3, 4), 1e12)
+        optimizer.step()
+    torch.testing.assert_close(p.detach(), torch.full((3, 4), 0.7))

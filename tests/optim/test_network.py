@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from bayesbinn import BayesBiNN, binarize_, optimizer_for, split_parameters
+from bayesbinn.binarizers import SignSTE
 from bayesbinn.optim import NetworkOptimizer
 
 
@@ -150,3 +151,9 @@ def test_several_rules_have_their_own_priors() -> None:
     optimizer = NetworkOptimizer(*rules, torch.optim.SGD(real, 0.1))
     assert [optimizer.prior_of(p) for p in naturals] == [1.0, -1.0]
     assert float(optimizer.kl_divergence()) == pytest.approx(sum(float(r.kl_divergence()) for r in rules))
+
+
+def test_latent_weights_without_a_posterior_are_refused() -> None:
+    net = binarize_(nn.Sequential(nn.Linear(4, 3)), binarizer=SignSTE())
+    with pytest.raises(ValueError, match=r"binarizer SignSTE\(clip=1.0\), which keeps no posterior"):
+        optimizer_for(net, num_data=10)

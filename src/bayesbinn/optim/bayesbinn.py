@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _ops, bernoulli, shards
-from .base import Ranges, Rule, moment
+from .base import Ranges, Rule, moment, replace_
 from .moments import factored_rate, forget, update_factors
 
 FORMS = ("plain", "tensor", "factored", "weight")
@@ -91,7 +91,7 @@ class BayesBiNN(Rule):
             "num_data": (1 <= group["num_data"] < inf, "at least 1"),
             "kl_weight": (
                 0.0 < group["kl_weight"] < inf,
-                "a finite number above 0 (without the KL term λ grows for ever; 0.001 is nearly without)",
+                "a finite number above 0 (without the KL term λ has no place to rest: take a small one)",
             ),
             "prior": (-inf < group["prior"] < inf, "a finite number"),
             "momentum": (0.0 <= group["momentum"] < 1.0, "in [0, 1)"),
@@ -190,7 +190,7 @@ class BayesBiNN(Rule):
             group["kl_weight"] *= factor
             for natural in group["params"]:
                 prior = self.prior_of(natural)
-                natural.sub_(prior).div_(factor).add_(prior)
+                replace_(natural, (bernoulli.wide(natural) - prior) / factor + prior)
                 for name, power in powers.items():
                     if name in self.state.get(natural, {}):
                         self.state[natural][name].div_(factor**power)

@@ -27,16 +27,23 @@ def matrix(g: Tensor) -> Tensor:
 
 
 def factored_rate(state: dict[str, Any], g: Tensor, lr: float, eps: float) -> Tensor:
-    """ρ = min(1, lr / (√(rows · columns / mean) + eps)) of the shape of g, from the steps before this one.
+    """ρ = min(1, lr / (√(row · column / mean) + eps)) of the shape of g, from the averages of the steps before this one.
 
-    Before the first step nothing is known, and g itself is looked at.
+    Before the first step nothing is known, and g itself is looked at.  Roots are taken before the product, which would
+    overflow float32 where g is beyond 1e9.
+
+    Args:
+        state: rows (O,) and columns (I,), averages of g², if there are some.
+        g: (O, ...), in units of λ, as are lr and eps.
+
+    Source: Shazeer & Stern (2018), Algorithm 1.
     """
     rows, columns = (state["rows"], state["columns"]) if "rows" in state else factors(g)
     correction = 1 - state.get("rows_forgotten", 0.0)
-    second = torch.outer(rows, columns) / (rows.mean().clamp(min=torch.finfo(rows.dtype).tiny) * correction)
-    rate = (lr / (second.sqrt_() + eps)).clamp_(max=1)
-    whole = rate.reshape(g.shape)
-    return shards.split(whole, like=g)
+    mean = rows.mean().clamp(min=torch.finfo(rows.dtype).tiny)
+    root = torch.outer((rows / mean).sqrt_(), (columns / correction).sqrt_())
+    rate = (lr / (root + eps)).clamp_(max=1)
+    return shards.split(rate.reshape(g.shape), like=g)
 
 
 def update_factors(state: dict[str, Any], g: Tensor, beta2: float) -> None:

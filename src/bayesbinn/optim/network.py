@@ -160,14 +160,21 @@ def optimizer_for(
         real_lr: learning rate of Adam.
 
     Raises:
-        ValueError: as `BayesBiNN`, or for a network without parameters.
+        ValueError: as `BayesBiNN`; for a network without parameters, or a binarizer without a posterior (`SignSTE`).
 
     >>> from bayesbinn.nn import binarize_
     >>> net = binarize_(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)), exclude="3")
     >>> [type(part).__name__ for part in optimizer_for(net, num_data=100).parts]
     ['BayesBiNN', 'Adam']
     """
-    binary = {id(m.natural): m.natural for m in net.modules() if isinstance(getattr(m, "natural", None), nn.Parameter)}
+    layers: list[Any] = [m for m in net.modules() if isinstance(getattr(m, "natural", None), nn.Parameter)]
+    for layer in layers:
+        if not layer.binarizer.has_posterior:
+            raise ValueError(
+                f"a layer has the binarizer {layer.binarizer!r}, which keeps no posterior for the Bayesian rule to "
+                "learn: give its λ to another optimizer, e.g. torch.optim.Adam(net.parameters())"
+            )
+    binary = {id(layer.natural): layer.natural for layer in layers}
     real = [p for p in net.parameters() if id(p) not in binary]
     parts: list[Optimizer] = []
     if binary:
