@@ -16,5 +16,5 @@ def unknown(what: str, value: str, valid: Iterable[str]) -> UserError:
     """
     valid = list(valid)
     near = get_close_matches(value, valid, n=1)
-    hint = f" did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {what} {value!r}:{hint} (valid: {', '.join(valid)})")
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return UserError(f"unknown {what} {value!r}{hint} (valid: {', '.join(valid)})")

@@ -123,6 +123,7 @@ CASES = [
     (data("mnist"), r"no data set mnist: set BAYESBINN_DATA to a folder with mnist\.npz \(it is not set; .*pip install"),
     (data("hf:some/set"), r"hf:some/set needs Hugging Face datasets: pip install 'bayesbinn\[data\]'"),
     (data("npz:none.npz"), r"no file at none\.npz: give an existing"),
+    (data("csv:none.csv"), r"no file at none\.csv: give an existing CSV file"),
     (data("npz:half.npz"), r"cannot read half\.npz \(.*\): write it again with numpy\.savez"),
     (data("npz:text.npz"), r"cannot read text\.npz \(.*\): write it again"),
     (data("npz:lacking.npz"), r"lacking\.npz lacks y_test: it must hold x_train, y_train, x_test, y_test"),

@@ -103,3 +103,14 @@ def test_networks_without_binary_layers(cli, folder):
     done = cli("export", folder / "float")
     assert done.exit_code == 2
     assert "no binary layer" in done.stderr
+
+
+def test_files_and_folders_that_are_not_there(cli, folder, tmp_path):
+    for arguments, sentence in (
+        (("export", folder / "images", "--output", tmp_path / "nowhere" / "net.bbnn"), "nowhere: make it, or choose"),
+        (("bench", tmp_path / "lost.bbnn"), "lost.bbnn: write one with bayesbinn export"),
+    ):
+        done = cli(*arguments)
+        assert done.exit_code == 2
+        assert sentence in done.stderr
+    assert not list(tmp_path.iterdir())

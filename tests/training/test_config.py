@@ -142,3 +142,10 @@ def test_files_that_are_no_recipes(tmp_path):
             read_toml(tmp_path / "bad.toml")
     with pytest.raises(UserError, match=r"cannot read .* as TOML"):
         read_toml(tmp_path)
+
+
+def test_sizes_that_a_network_does_not_have_are_said() -> None:
+    assert make_config({"width": 64, "depth": 2}).notes == []
+    config = make_config({"model": "vgg-small", "width": 64, "depth": 2, "width_multiplier": 0.5})
+    assert config.notes == [f"{name} has no effect on model 'vgg-small'" for name in ("width 64", "depth 2")]
+    assert make_config({"width_multiplier": 0.5}).notes == ["width_multiplier 0.5 has no effect on model 'mlp'"]

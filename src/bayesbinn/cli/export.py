@@ -32,6 +32,9 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
         refuse_options("--{} has no effect here, the activations of qonnx stay float", "activations")
     if not samples:
         refuse_options("--{} has no effect without --samples: the mode is not drawn", "seed")
+    folder = (output or run).absolute().parent
+    if not folder.is_dir():
+        raise UserError(f"no folder at {folder}: make it, or choose another --output")
     raw = packed_bytes(run, samples, seed, activations)
     named = run if run.name not in ("", "..") else run.resolve()
     target = output or named.with_name(named.name.removesuffix(".bbnn") + ENDINGS[kind])
@@ -62,6 +65,8 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
         chosen = f"--{{}} is chosen when a run is packed, and {run} is packed already: give the run folder"
         refuse_options(chosen, "samples", "seed", "activations")
         return run.read_bytes()
+    if run.suffix == ".bbnn" and not run.exists():
+        raise UserError(f"no file at {run}: write one with bayesbinn export RUN --output {run}")
     net, _, description = load_run(run)
     shape = tuple(description["input_shape"])
     if any(description["offset"]):

@@ -69,6 +69,8 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         with path.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets put a mark in front
             reader = csv.reader(lines, strict=True)
             found = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
+    except FileNotFoundError:
+        raise UserError(f"no file at {path}: give an existing CSV file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     header, rows = (found[0][1], found[1:]) if found else ([], [])

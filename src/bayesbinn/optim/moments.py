@@ -27,7 +27,7 @@ def matrix(g: Tensor) -> Tensor:
 
 
 def factored_rate(state: dict[str, Any], g: Tensor, lr: float, eps: float) -> Tensor:
-    """ρ = min(1, lr / (√(row · column / mean) + eps)) of the shape of g, from the averages of the steps before this one.
+    """ρ = min(1, lr / (√(row · column / mean) + eps)) of the shape of g, from the steps before this one.
 
     Before the first step nothing is known, and g itself is looked at.  Roots are taken before the product, which would
     overflow float32 where g is beyond 1e9.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
 from .methods import ESTIMATORS, METHODS, BayesOptions, Method
-from .models import ModelConfig
+from .models import SIZES, ModelConfig
 from .options import NoOptions, Tables, option, options_of, records
 
 if sys.version_info >= (3, 11):
@@ -77,6 +77,16 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
         """What takes the place of the options' own defaults beside the settings `given`."""
         return {}
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each size that was asked for and that the network does not have."""
+        names = dict.fromkeys(name for sizes in SIZES.values() for name in sizes)
+        return [
+            f"{name} {getattr(self, name)} has no effect on model {self.model!r}"
+            for name in names
+            if name not in SIZES[self.model] and getattr(self, name) != type(self).__dataclass_fields__[name].default
+        ]
 
     def check(self) -> None:
         """Refuse settings that do not go together.

@@ -50,7 +50,7 @@ def train_continual(
         config, resuming = started(ContinualConfig, settings, run, resume, World(), absolute)
         find_device(config.device)  # before anything is loaded
         stream = load_stream(config)
-        for note in stream.notes:
+        for note in (*config.notes, *stream.notes):
             (callbacks or Callbacks()).note(note)
         trainer, matrix = build(replace(config, data=absolute(config.data)), stream, run)
         begin(trainer, resuming)

@@ -31,6 +31,10 @@ class ModelConfig:
     real_ends: bool = option(False, "keep the first and the last layer real")
 
 
+# what says how large each network is; the others of these settings have no effect on it
+SIZES = {"mlp": ("width", "depth"), "vgg-small": ("width_multiplier",), "resnet18": ("width_multiplier",), "own": ()}
+
+
 class Normalize(nn.Module):
     """(x − mean) / std per channel (or feature), with the statistics of the training data as buffers.
 

@@ -111,7 +111,7 @@ def fit(
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
         with one_writer(run):
-            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=2))
+            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=4))
             return _train(settings, run, resume, notes, World(), loaded, own)
 
 
@@ -129,8 +129,6 @@ def _train(
         _check_world(config, world)
         device = find_device(config.device)
         data = to_device(data or load_data(config.data, config.validation), device)
-        for note in data.notes if world.main else ():
-            (callbacks or Callbacks()).note(note)
         check_augment(config, data.input_shape)
         config = replace(config, data=absolute(config.data))
         torch.manual_seed(config.seed)
@@ -139,6 +137,8 @@ def _train(
         else:
             net = nn.Sequential(Normalize(data.mean, data.std, len(data.input_shape)), net)
         binary_(net, config).to(device)
+        for note in (*config.notes, *data.notes) if world.main else ():
+            (callbacks or Callbacks()).note(note)
     world.shard_(net)
     trainer = _trainer(net, data, config, run, world)
     with world.together():
