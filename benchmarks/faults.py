@@ -26,6 +26,7 @@ from typing import Any
 import runtime_faults
 
 from bayesbinn.environment import environment
+from bayesbinn.files import update_json
 from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 
 TEXT = "digits --epochs 8 --width 512 --depth 2 --batch-size 32 --checkpoint-steps 1 --samples 0"
@@ -105,8 +106,7 @@ def store(output: Path | None, part: dict[str, Any]) -> None:
     """Puts `part` beside what the file holds, and prints it."""
     print(json.dumps(part, indent=2))
     if output:
-        held = json.loads(output.read_text()) if output.exists() else {}
-        output.write_text(json.dumps(held | part, indent=2) + "\n")
+        update_json(output, **part)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ alive               a program of the library that keeps the split network, and e
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -34,6 +33,7 @@ from torch import nn
 import bayesbinn as bb
 from bayesbinn.__main__ import run as bayesbinn
 from bayesbinn.environment import environment
+from bayesbinn.files import update_json
 from bayesbinn.training.checkpoint import has_checkpoint
 from bayesbinn.training.distributed import connect, end_process
 
@@ -140,12 +140,6 @@ def preloaded() -> None:
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **more})
 
 
-def store(path: Path | None, result: dict[str, Any]) -> None:
-    if path is not None:
-        stored = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**stored, "distributed": result}, indent=2) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, help="JSON file, of which this writes the section `distributed`")
@@ -162,10 +156,9 @@ def main() -> None:
             result = trial(scenario, folder / f"{scenario}-{number}", rng)
             found[result] = found.get(result, 0) + 1
             print(number, scenario, result, flush=True)
-            store(
-                options.output,
-                {"environment": made, "settings": TEXT, "largest delay of a mutex, ms": DELAY, "trials": counts},
-            )
+            if options.output:
+                found_so_far = {"settings": TEXT, "largest delay of a mutex, ms": DELAY, "trials": counts}
+                update_json(options.output, distributed={"environment": made, **found_so_far})
     shutil.rmtree(folder)
 
 

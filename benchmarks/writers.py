@@ -8,7 +8,6 @@ must have the weights, optimizer state and generators of a run that had the fold
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -22,6 +21,7 @@ import torch
 
 from bayesbinn.environment import environment
 from bayesbinn.errors import UserError
+from bayesbinn.files import update_json
 from bayesbinn.training import train
 from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 
@@ -100,8 +100,7 @@ def main() -> None:
     shutil.rmtree(folder)
     result = {"environment": environment(), "settings": SETTINGS, "trials": options.trials, **counts}
     if options.output:
-        stored = json.loads(options.output.read_text()) if options.output.exists() else {}
-        options.output.write_text(json.dumps({**stored, "writers": result}, indent=2) + "\n")
+        update_json(options.output, writers=result)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn.binarizers import MeanWeight, Reference2020, SignSTE, StraightThroughSample
-from bayesbinn.data import AUGMENTATIONS, Data, Split, channels_last, load_data, to_device
+from bayesbinn.data import AUGMENTATIONS, Data, Examples, channels_last, load_data, to_device
 from bayesbinn.environment import environment
 from bayesbinn.files import write_text
 from bayesbinn.optim import BayesBiNN, NetworkOptimizer
@@ -129,7 +129,7 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
 
 def measure(net: nn.Module, data: Data, s: dict[str, Any], num_samples: int) -> dict[str, float]:
     """Accuracy, NLL and ECE with batch-norm statistics of the network's own, on augmented training inputs."""
-    part: Split = data.validation or data.test
+    part: Examples = data.validation or data.test
     bb.calibrate_(net, data.calibration(s["augment"]), num_samples=min(8, max(num_samples, 1)))
     probs: Tensor = bb.predict(net, channels_last(part.x.float()), num_samples).probs
     return {name: float(getattr(bb.metrics, name)(probs, part.y)) for name in ("accuracy", "nll", "ece")}

@@ -1,8 +1,10 @@
 """What can be read of a file that is damaged."""
 
+import json
+
 import pytest
 
-from bayesbinn.files import read_json_lines
+from bayesbinn.files import read_json_lines, update_json
 
 WHOLE = b'{"epoch": 1, "nll": 0.5}\n'
 
@@ -24,3 +26,11 @@ def test_a_whole_file_and_one_that_is_not_there_need_no_note(tmp_path):
     assert read_json_lines(path, {"epoch"}) == ([], [])
     path.write_bytes(2 * WHOLE)
     assert read_json_lines(path, {"epoch"}) == ([{"epoch": 1, "nll": 0.5}] * 2, [])
+
+
+def test_parts_of_a_json_file_are_replaced_and_the_others_stay(tmp_path):
+    path = tmp_path / "found.json"
+    update_json(path, first={"a": 1})
+    update_json(path, second=[2])
+    update_json(path, first={"b": "μ"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"first": {"b": "μ"}, "second": [2]}

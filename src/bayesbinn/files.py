@@ -34,6 +34,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def update_json(path: Path, **parts: Any) -> None:
+    """Replace these parts of the object in a JSON file, which need not exist yet; the others stay."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_text(path, json.dumps({**stored, **parts}, indent=1, ensure_ascii=False) + "\n")
+
+
 def read_json_lines(path: Path, keys: Set[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """The objects in a file of one JSON object a line, and a note if lines are damaged: those are left out.
 

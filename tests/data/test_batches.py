@@ -2,7 +2,7 @@
 
 import torch
 
-from bayesbinn.data import Split, batches
+from bayesbinn.data import Examples, batches
 from bayesbinn.data.batches import crop_flip
 
 
@@ -11,7 +11,7 @@ def epoch(split, seed=0, number=0, start=0, size=4):
 
 
 def test_batches_are_a_new_permutation_each_epoch_and_only_the_seed_decides_it():
-    split = Split(torch.arange(22.0)[:, None], torch.arange(22))
+    split = Examples(torch.arange(22.0)[:, None], torch.arange(22))
     first = epoch(split)
     assert [len(b) for b in first] == [4] * 5  # the rest is dropped
     assert len({i for batch in first for i in batch}) == 20

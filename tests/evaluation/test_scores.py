@@ -8,7 +8,7 @@ from torch import nn
 
 from bayesbinn import binarize_, metrics, predict
 from bayesbinn.binarizers import SignSTE
-from bayesbinn.data import Split, load_data
+from bayesbinn.data import Examples, load_data
 from bayesbinn.errors import UserError
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.scores import evaluate, evaluate_voters
@@ -120,4 +120,4 @@ def test_a_network_that_answers_nan_gets_no_number(digits):
     net = network()
     net[3].running_var.fill_(float("nan"))
     with pytest.raises(UserError, match="mode prediction is not finite"):
-        evaluate(net, Split(digits.test.x, digits.test.y))
+        evaluate(net, Examples(digits.test.x, digits.test.y))

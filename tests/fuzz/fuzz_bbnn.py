@@ -240,8 +240,9 @@ def main() -> int:
             **fuzz(arguments.files, arguments.seed),
         }
         if arguments.output:
-            stored = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-            arguments.output.write_text(json.dumps({**stored, "mutations": result}, indent=1) + "\n")
+            from bayesbinn.files import update_json
+
+            update_json(arguments.output, mutations=result)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder))

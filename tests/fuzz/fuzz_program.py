@@ -142,8 +142,9 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     if options.output:
-        stored = json.loads(options.output.read_text()) if options.output.exists() else {}
-        options.output.write_text(json.dumps({**stored, "program": result}, indent=1) + "\n")
+        from bayesbinn.files import update_json
+
+        update_json(options.output, program=result)
 
 
 if __name__ == "__main__":

@@ -136,8 +136,9 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     if options.output:
-        stored = json.loads(options.output.read_text()) if options.output.exists() else {}
-        options.output.write_text(json.dumps({**stored, "reader": result}, indent=1) + "\n")
+        from bayesbinn.files import update_json
+
+        update_json(options.output, reader=result)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from ..data import Data, Split, absolute, load_data
+from ..data import Data, Examples, absolute, load_data
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.ood import ood_inputs
@@ -113,7 +113,7 @@ def _changed(data: Data, description: dict[str, Any]) -> list[str]:
     return [] if now == then else [f"{data.name} has changed since training: {then} then, {now} now"]
 
 
-def _held_out(data: Data, run: Path) -> Split:
+def _held_out(data: Data, run: Path) -> Examples:
     if data.validation is None:
         raise UserError(
             f"--scale needs examples that {run} has not trained on, and it held none out: train with --validation 0.1"

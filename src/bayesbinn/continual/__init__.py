@@ -1,5 +1,6 @@
 """Learning task after task: streams of tasks, strategies against forgetting, and metrics of the accuracy matrix."""
 
+from ..examples import Examples as Examples
 from . import metrics as metrics
 from .ewc import EWC as EWC
 from .heads import competitors as competitors
@@ -12,7 +13,6 @@ from .strategies import Naive as Naive
 from .strategies import PosteriorToPrior as PosteriorToPrior
 from .strategies import Replay as Replay
 from .strategies import Strategy as Strategy
-from .streams import Examples as Examples
 from .streams import Stream as Stream
 from .streams import Task as Task
 from .streams import draw_batch as draw_batch

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..examples import Examples
 from ..nn.inputs import evaluating
 from .heads import task_logits
 from .strategies import Strategy
-from .streams import Examples
 
 
 class EWC(Strategy):

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .streams import Examples, Stream, Task
+from ..examples import Examples
+from .streams import Stream, Task
 
 
 def multi_head(stream: Stream) -> Stream:

@@ -11,8 +11,8 @@ A strategy is called at four points of any training loop and keeps its state in 
 import torch
 from torch import Tensor, nn
 
+from ..examples import Examples
 from ..optim import BayesBiNN, NetworkOptimizer
-from .streams import Examples
 
 
 class Strategy:

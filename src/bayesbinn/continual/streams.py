@@ -12,16 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Examples:
-    """N labelled examples: x (N, ...) of any type that `.float()` takes; y (N,) int64 classes."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
+from ..examples import Examples
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Data sets: read, checked, and cut into batches."""
 
+from ..examples import Examples as Examples
 from .batches import AUGMENTATIONS as AUGMENTATIONS
-from .batches import Split as Split
 from .batches import batches as batches
 from .batches import channels_last as channels_last
 from .checks import statistics as statistics

@@ -1,25 +1,15 @@
 """Batches cut from whole tensors without a per-example loop, and what augmentation does to them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Split:
-    """N examples: x (N, C, H, W) or (N, F), in the units of the data file (uint8 or float32); y (N,) int64 classes."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
+from ..examples import Examples
 
 
 def batches(
-    split: Split,
+    split: Examples,
     batch_size: int,
     seed: int,
     epoch: int,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .batches import AUGMENTATIONS, Split, channels_last
+from ..examples import Examples
+from .batches import AUGMENTATIONS, channels_last
 from .checks import checked_inputs, find_offset, fingerprint, shifted, statistics
 from .labels import check_features, label_names, numbered, numbering, sorted_classes
 from .memory import from_memory
@@ -36,9 +37,9 @@ class Data:
     """
 
     name: str
-    train: Split
-    validation: Split | None
-    test: Split
+    train: Examples
+    validation: Examples | None
+    test: Examples
     classes: tuple[str, ...]
     mean: Tensor
     std: Tensor
@@ -135,8 +136,8 @@ def load_tasks(names: Sequence[str]) -> list[Data]:
 def to_device(data: Data, device: torch.device) -> Data:
     """The same data on another device."""
 
-    def move(split: Split | None) -> Any:
-        return split and Split(split.x.to(device), split.y.to(device))
+    def move(split: Examples | None) -> Any:
+        return split and Examples(split.x.to(device), split.y.to(device))
 
     return replace(data, train=move(data.train), validation=move(data.validation), test=move(data.test))
 
@@ -173,8 +174,8 @@ def _made(
                 f"float32 cannot tell apart the values of feature {some(far)} of {name}: {some(far.values())} is "
                 "subtracted from them; subtract it too from inputs that you give to the network yourself"
             )
-    train = Split(shifted(f"{name}: x_train", x, offset), numbered(f"{name}: y_train", names, classes))
-    test = Split(shifted(f"{name}: x_test", x_test, offset), numbered(f"{name}: y_test", names_test, classes))
+    train = Examples(shifted(f"{name}: x_train", x, offset), numbered(f"{name}: y_train", names, classes))
+    test = Examples(shifted(f"{name}: x_test", x_test, offset), numbered(f"{name}: y_test", names_test, classes))
     constant = int((train.x.amax(0) == train.x.amin(0)).sum()) if train.x.ndim == 2 else 0
     if constant:
         notes.append(f"{constant} of {train.x.shape[1]} features of {name} are the same in every training example")
@@ -208,6 +209,6 @@ def _held_out(data: Data, share: float) -> Data:
     count = max(1, round(share * len(train)))
     if count >= len(train):
         raise UserError(f"validation {share} leaves none of the {len(train)} training examples: lower it")
-    held_out, rest = (Split(train.x[chosen], train.y[chosen]) for chosen in (order[:count], order[count:]))
+    held_out, rest = (Examples(train.x[chosen], train.y[chosen]) for chosen in (order[:count], order[count:]))
     mean, std = statistics(rest.x)
     return replace(data, train=rest, validation=held_out, mean=mean, std=std)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import metrics
-from ..data import Split
+from ..data import Examples
 from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
@@ -23,7 +23,7 @@ ALL = ("accuracy", "nll", "brier", "ece", "classwise_ece")
 CORRUPTED = 2000  # inputs that are corrupted, 15 times over: enough for a curve
 
 
-def evaluate(net: nn.Module, split: Split, num_samples: int = 32, seed: int = 0) -> dict[str, Any]:
+def evaluate(net: nn.Module, split: Examples, num_samples: int = 32, seed: int = 0) -> dict[str, Any]:
     """Accuracy (in [0, 1]), NLL (nats), ECE and more of the mode and, where there is a posterior, of the mean.
 
     Args:
@@ -42,11 +42,11 @@ def evaluate(net: nn.Module, split: Split, num_samples: int = 32, seed: int = 0)
 
 def evaluate_voters(
     voters: Voters,
-    split: Split,
+    split: Examples,
     *,
     ood: Mapping[str, Tensor] = MappingProxyType({}),
     corruptions: bool = False,
-    held_out: Split | None = None,
+    held_out: Examples | None = None,
 ) -> dict[str, Any]:
     """Everything that `bayesbinn evaluate` prints and `report.html` shows, as plain numbers.
 
@@ -124,14 +124,14 @@ def _curve_point(prediction: Prediction, labels: Tensor, count: int) -> dict[str
     return {"samples": count, **_numbers(prediction.probs, labels, *CURVE)}
 
 
-def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Split) -> dict[str, float]:
+def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Examples) -> dict[str, float]:
     fitted = _checked(voters.best(held_out.x), "held-out")
     temperature = metrics.fit_temperature(fitted.probs.cpu(), held_out.y.cpu())
     scaled = _numbers(metrics.scale_probs(best.probs, temperature), labels, *ALL)
     return {"temperature": temperature, "num_held_out": len(held_out), **scaled}
 
 
-def _corruptions(voters: Voters, split: Split) -> dict[str, list[dict[str, float]]]:
+def _corruptions(voters: Voters, split: Examples) -> dict[str, list[dict[str, float]]]:
     x, labels = split.x[:CORRUPTED], split.y[:CORRUPTED].cpu()
     untouched = _corrupted_point(_checked(voters.best(x.float()), "mean"), labels, 0, 0.0)
     found = {}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .. import _native
-from ..continual import Examples, from_tasks
+from ..continual import from_tasks
 from ..data import Data, absolute, load_data, to_device
 from ..environment import environment
 from ..errors import UserError
@@ -210,9 +210,8 @@ def optimizer_of(net: nn.Module, config: Config, num_train: int) -> NetworkOptim
 
 
 def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World) -> Trainer:
-    train, held_out = (Examples(s.x, s.y) for s in (data.train, data.validation or data.test))
     course = Course(
-        from_tasks([(train, held_out)], data.name),
+        from_tasks([(data.train, data.validation or data.test)], data.name),
         part="test" if data.validation is None else "validation",
         calibration=data.calibration(config.augment) if has_posterior(net) else None,
     )
@@ -228,7 +227,7 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "data": data.fingerprint,
         "config": settings_of(config),
     }
-    return Trainer(net, optimizer_of(net, config, len(train)), course, config, run, description, world)
+    return Trainer(net, optimizer_of(net, config, len(data.train)), course, config, run, description, world)
 
 
 def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
