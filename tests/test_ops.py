@@ -292,3 +292,35 @@ def test_a_bfloat16_layer_computes_in_the_type_of_its_input() -> None:
     torch.manual_seed(4)
     assert torch.equal(y, x @ bernoulli.sample(layer.natural).float().T)
     assert layer.eval()(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_default_type_of_torch_changes_no_step(
+    path: str, default: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What C writes to must be float32, whatever the user's program has chosen."""
+    on(path, monkeypatch)
+
+    def step() -> tuple[Tensor, Tensor]:
+        torch.manual_seed(2)
+        natural, grad = torch.randn(5003, dtype=torch.float32), torch.randn(5003, dtype=torch.float32)
+        square = torch.zeros((), dtype=torch.float64)
+        _ops.learn_(natural, grad, 0.1, lr=0.1, ratio=3.0, square=square)
+        return natural, square
+
+    expected = step()
+    torch.set_default_dtype(default)
+    try:
+        found = step()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("seed", [None, torch.tensor(1, dtype=torch.int8), torch.tensor([1, 2])])
+def test_a_rounded_step_needs_a_seed(seed: Tensor | None) -> None:
+    natural, grad = torch.ones(2, 5, dtype=torch.bfloat16)
+    numbers = (50.0, 0.0, 1.0, 0.0, 1.0, 0.0)
+    with pytest.raises(ValueError, match="seed"):
+        torch.ops.bayesbinn.learn_.default(natural, grad, None, None, None, 0.0, 0.1, None, *numbers, None, seed)

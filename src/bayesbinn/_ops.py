@@ -102,7 +102,7 @@ def mean_square(g: Tensor) -> Tensor:
     else:
         flat = own.reshape(-1)
         flat = torch.nn.functional.pad(flat, (0, -len(flat) % _BLOCK)).view(-1, _BLOCK // _LANES, _LANES)
-        lanes = torch.zeros(len(flat), _LANES)
+        lanes = torch.zeros(len(flat), _LANES, dtype=torch.float32)
         for row in (flat * flat).unbind(1):
             lanes += row
         total = _in_turn(lanes[:, 0] if not len(flat) else functools.reduce(torch.add, lanes.unbind(1)))
@@ -118,8 +118,7 @@ def _draw_cpu(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
     kernel = _native.kernel("bbn_draw")
     if kernel is None:
         return _philox.draw(natural, seed, dtype)
-    if seed.dtype != torch.int64 or seed.numel() != 1 or seed.device.type != "cpu":
-        raise ValueError(f"seed must be one int64 on the CPU, got {seed.numel()} of {seed.dtype} on {seed.device}")
+    _check_seed(seed)
     function, isa = kernel
     source = (natural if natural.dtype in _TYPES else natural.float()).contiguous()
     weight = torch.empty(natural.shape, dtype=dtype if dtype in _TYPES else torch.float32)
@@ -127,6 +126,17 @@ def _draw_cpu(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
     job = _DRAW.pack(source.numel(), seed.data_ptr(), source.data_ptr(), weight.data_ptr(), *types)
     function(job, isa, torch.get_num_threads())
     return weight.to(dtype)
+
+
+def _check_seed(seed: Tensor | None) -> None:
+    """C reads the eight bytes behind its address.
+
+    Raises:
+        ValueError: if it is not one int64 on the CPU.
+    """
+    if seed is None or seed.dtype != torch.int64 or seed.numel() != 1 or seed.device.type != "cpu":
+        found = "none" if seed is None else f"{seed.numel()} of {seed.dtype} on {seed.device}"
+        raise ValueError(f"seed must be one int64 on the CPU, got {found}")
 
 
 def _draw_cuda(natural: Tensor, seed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -186,10 +196,14 @@ def _learn_cpu(*arguments: Any) -> None:
     if kernel is None or not s.fits(torch.float32, *_TYPES):
         _learn_plain(*arguments)
         return
+    if s.natural.dtype == torch.bfloat16:
+        _check_seed(s.seed)
+    if s.square is not None and (s.square.numel() != 1 or not s.square.is_floating_point()):
+        raise ValueError(f"square must be one floating-point number, got {s.square.numel()} of {s.square.dtype}")
     function, isa = kernel
     count, step = s.natural.numel(), s.lr if s.rate is None else float(s.rate)
     collected = s.momentum is None and s.second is None and s.square is None
-    squares = None if s.square is None else torch.empty(-(-count // _BLOCK))
+    squares = None if s.square is None else torch.empty(-(-count // _BLOCK), dtype=torch.float32)
     numbers = (
         1 - step,
         step * -s.ratio if collected else (1.0 if s.second is not None else step) * (-1 / s.correction),
@@ -240,7 +254,8 @@ def _learn_plain(*arguments: Any) -> None:
             along, rate = along * torch.where(sizes < 1, sizes, 1.0), 1.0
         wide.add_(along * (rate * (-1 / s.correction)))
     if wide is not s.natural:
-        assert s.seed is not None
+        if s.seed is None:
+            raise ValueError("a bfloat16 λ needs a seed, by which it is rounded: got none")
         _philox.round_(s.natural, wide, s.seed)
 
 

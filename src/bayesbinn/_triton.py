@@ -85,7 +85,7 @@ def learn_(
     """As `_ops.learn_`, for contiguous float32 tensors; `rate` is 0-d.  Sums of squares come in another order."""
     block, count = 1024, natural.numel()
     grid = (triton.cdiv(count, block),)
-    squares = None if square is None else torch.empty(grid, device=natural.device)
+    squares = None if square is None else torch.empty(grid, dtype=torch.float32, device=natural.device)
     given = {"MOMENTUM": momentum, "SECOND": second, "PRIOR": prior, "RATE": rate, "SQUARE": squares}
     tensors = (natural, grad, *(natural if t is None else t for t in (momentum, second, prior, rate, squares)))
     numbers = (value, lr, ratio, beta, 1 - beta, 1 / correction, beta2, 1 - beta2, 1 / correction2, eps)

@@ -109,6 +109,9 @@ def test_files_and_folders_that_are_not_there(cli, folder, tmp_path):
     for arguments, sentence in (
         (("export", folder / "images", "--output", tmp_path / "nowhere" / "net.bbnn"), "nowhere: make it, or choose"),
         (("bench", tmp_path / "lost.bbnn"), "lost.bbnn: write one with bayesbinn export"),
+        (("bench", folder / "images", "--threads", 2000), "2000 is not in the range"),
+        (("export", folder / "images", "--output", folder / "images"), "is what is exported: choose another"),
+        (("export", folder / "images", "--output", tmp_path), "is written as a file: choose another"),
     ):
         done = cli(*arguments)
         assert done.exit_code == 2

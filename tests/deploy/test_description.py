@@ -32,3 +32,11 @@ def test_bench() -> None:
     assert {r["batch"] for r in results} == {1, 4}
     assert all(np.isfinite(r["microseconds"]) and r["microseconds"] > 0 for r in results)
     assert len({r["engine"] for r in results}) >= 3
+
+
+def test_a_layer_that_is_called_twice_has_its_weights_once() -> None:
+    layer = bb.BinaryLinear(64, 64, bias=False)
+    raw = bb.deploy.pack(nn.Sequential(layer, nn.ReLU(), layer), input_shape=(64,))
+    twice = bb.deploy.describe(bb.deploy.load_program(raw))
+    assert (twice.total.num_weights, twice.total.num_macs) == (64 * 64, 2 * 64 * 64)
+    assert twice.float_bytes < 1.1 * 4 * 64 * 64

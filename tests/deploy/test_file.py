@@ -189,3 +189,24 @@ def test_a_calibrated_mode_is_packed_with_its_own_statistics_and_samples_with_th
     packed = [bb.deploy.pack(n, calibration=x, num_samples=num_samples) for n in (net, plain)]
     assert packed[0] == packed[1]
     assert not torch.equal(net[1].running_mean, net[0].drawn.mean)
+
+
+def test_a_number_of_samples_may_come_from_numpy_and_must_be_whole() -> None:
+    net = nn.Sequential(bb.BinaryLinear(8, 3))
+    assert load(bb.deploy.pack(net, num_samples=np.int64(2), input_shape=(8,))).num_samples == 2  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"num_samples must be an integer, got 1\.5"):
+        bb.deploy.pack(net, num_samples=1.5, input_shape=(8,))  # type: ignore[arg-type]
+
+
+def test_bench_leaves_the_number_of_threads_alone() -> None:
+    before = torch.get_num_threads()
+    raw = bb.deploy.pack(nn.Sequential(bb.BinaryLinear(8, 3)), input_shape=(8,))
+    bb.deploy.bench(bb.deploy.load_program(raw), threads=2, rounds=1)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_prediction_that_overflows_is_refused() -> None:
+    network = load(bb.deploy.pack(nn.Sequential(bb.BinaryLinear(6, 3)), input_shape=(6,)))
+    with pytest.raises(ValueError, match="output overflows float32 on this input"):
+        network.predict(np.full((1, 6), 3e38, np.float32))

@@ -35,9 +35,14 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
     folder = (output or run).absolute().parent
     if not folder.is_dir():
         raise UserError(f"no folder at {folder}: make it, or choose another --output")
-    raw = packed_bytes(run, samples, seed, activations)
     named = run if run.name not in ("", "..") else run.resolve()
     target = output or named.with_name(named.name.removesuffix(".bbnn") + ENDINGS[kind])
+    if target.resolve() == run.resolve():
+        raise UserError(f"{target} is what is exported: choose another --output")
+    if target.exists() and target.is_dir() != (kind == "c"):
+        need, found = ("folder", "file") if kind == "c" else ("file", "folder")
+        raise UserError(f"{target} is a {found}, the format {kind} is written as a {need}: choose another --output")
+    raw = packed_bytes(run, samples, seed, activations)
     if kind == "bbnn":
         write_bytes(target, raw)
     elif kind == "c":

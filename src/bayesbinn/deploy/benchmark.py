@@ -38,14 +38,23 @@ def bench(
     Returns:
         One entry for each engine and batch size: engine, batch, microseconds (of one call) and inputs_per_second.
     """
-    results = []
-    for batch in batch_sizes:
-        x = np.random.default_rng(0).normal(size=(batch, *program.input_shape)).astype(np.float32)
-        times = _medians(_engines(program, x, threads), rounds, seconds)
-        for engine, each in times.items():
-            rate = batch / each
-            results.append({"engine": engine, "batch": batch, "microseconds": 1e6 * each, "inputs_per_second": rate})
+    results, before = [], torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch in batch_sizes:
+            results += _of_batch(program, batch, threads, rounds, seconds)
+    finally:
+        torch.set_num_threads(before)
     return results
+
+
+def _of_batch(program: Program, batch: int, threads: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    x = np.random.default_rng(0).normal(size=(batch, *program.input_shape)).astype(np.float32)
+    times = _medians(_engines(program, x, threads), rounds, seconds)
+    return [
+        {"engine": engine, "batch": batch, "microseconds": 1e6 * each, "inputs_per_second": batch / each}
+        for engine, each in times.items()
+    ]
 
 
 def _engines(program: Program, x: NDArray[np.float32], threads: int) -> dict[str, Call]:
@@ -57,7 +66,6 @@ def _engines(program: Program, x: NDArray[np.float32], threads: int) -> dict[str
 
     @torch.inference_mode()
     def in_torch() -> torch.Tensor:
-        torch.set_num_threads(threads)
         return twin.forward(program, given, weights)
 
     calls["torch float32"] = in_torch

@@ -1,6 +1,9 @@
 """What a `.bbnn` file holds: shapes, bits, bytes and multiply-accumulates per operation; they add up to its size."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..runtime.program import Op, Program, user_shape
 
@@ -60,12 +63,14 @@ def describe(program: Program) -> Description:
     >>> description.rows[0].num_weights, description.total.num_macs
     (512, 512)
     """
-    rows, counted = [], set[int]()
+    rows, counted, real = [], set[int](), 0
     for op in program.ops:
         kind = op.kind if op.activation is None else f"binary × {op.activation.kind}"
-        rows.append(
-            Row(op.name, kind, user_shape(op.shape, op.rank), op.num_weights, _new_bytes(op, counted), op.num_macs)
-        )
+        new = _new(op, counted)  # a layer that is called twice has its weights once, and its work twice
+        weights = op.num_weights if any(t is op.bits or t is op.weight for t in new) else 0
+        real += sum(t.nbytes for t in new if t is op.scale or t is op.shift)
+        num_bytes = sum(t.nbytes for t in new)
+        rows.append(Row(op.name, kind, user_shape(op.shape, op.rank), weights, num_bytes, op.num_macs))
     rest = program.num_bytes - sum(row.num_bytes for row in rows)
     rows.append(Row("header", "plan and index", (), 0, rest, 0))
     total = Row(
@@ -76,15 +81,11 @@ def describe(program: Program) -> Description:
         program.num_bytes,
         sum(row.num_macs for row in rows),
     )
-    real = sum(t.nbytes for op in program.ops for t in (op.scale, op.shift) if t is not None)
     return Description(rows, total, program.num_samples, 4 * total.num_weights + real)
 
 
-def _new_bytes(op: Op, counted: set[int]) -> int:
-    """Bytes of the tensors of `op` that no earlier operation shares."""
-    total = 0
-    for tensor in (op.bits, op.weight, op.scale, op.shift):
-        if tensor is not None and tensor.ctypes.data not in counted:
-            counted.add(tensor.ctypes.data)
-            total += tensor.nbytes
-    return total
+def _new(op: Op, counted: set[int]) -> list[np.ndarray[Any, Any]]:
+    """The tensors of `op` that no earlier operation shares; they are `counted` now."""
+    found = [t for t in (op.bits, op.weight, op.scale, op.shift) if t is not None and t.ctypes.data not in counted]
+    counted.update(t.ctypes.data for t in found)
+    return found

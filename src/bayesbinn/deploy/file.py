@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..files import write_bytes
 from ..runtime import container
+from ..runtime.engine import whole
 from ..runtime.program import LEVELS, MAX_SAMPLES, Program, check
 from .builder import plain_type
 from .capture import capture, guess_input_shape
@@ -91,8 +92,7 @@ def pack(
     """The bytes of the file that `save` writes; arguments as there."""
     if activations not in LEVELS:
         raise ValueError(f"activations must be {' or '.join(LEVELS)}, got {activations!r}")
-    if not 0 <= num_samples <= MAX_SAMPLES:
-        raise ValueError(f"num_samples must be 0 to {MAX_SAMPLES}, got {num_samples}")
+    num_samples = whole("num_samples", num_samples, 0, MAX_SAMPLES)
     if calibration is not None and (len(calibration) == 0 or not bool(torch.isfinite(calibration).all())):
         raise ValueError("calibration must hold at least one input, and neither NaN nor inf")
     if calibration is not None and input_shape is not None and tuple(input_shape) != calibration.shape[1:]:

@@ -95,7 +95,8 @@ class Network:
             num_samples: S, how many of the packed samples to use; None: all of them; 0: the mode.
 
         Raises:
-            TypeError, ValueError: as `run`; ValueError too if the output is not (B, C) with C of at least 2.
+            TypeError, ValueError: as `run`; ValueError too if the output is not (B, C) with C of at least 2, or not
+                finite.
         """
         return self.predict_uncertainty(x, num_samples).probs
 
@@ -111,6 +112,8 @@ class Network:
                 "or take the sigmoid of run(x)"
             )
         logits = (self.run(x)[None] if count == 0 else self.run_samples(x, count)).astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise ValueError("the network's output overflows float32 on this input: scale x as in training")
         log_probs = logits - logits.max(-1, keepdims=True)
         log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
         each = np.exp(log_probs)
