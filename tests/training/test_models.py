@@ -100,5 +100,5 @@ def test_inputs_too_small_for_convolutions(model, shape):
 
 
 def test_unknown_model():
-    with pytest.raises(UserError, match=r"unknown model 'vgg':"):
+    with pytest.raises(UserError, match=r"unknown model 'vgg' .*vgg-small"):
         build_model(ModelConfig(model="vgg"), CIFAR, 10)
