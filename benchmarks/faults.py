@@ -116,10 +116,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", choices=(1, 2), default=[1, 2])
     parser.add_argument("--seed", type=int, default=2020)
     parser.add_argument("--runtime", action="store_true", help="one loaded network under threads and forks, instead")
-    parser.add_argument("--before", type=Path, help="with --runtime: folder with an earlier package, built")
+    parser.add_argument(
+        "--before", type=Path, help="the speed of `run` beside the built package in this folder, instead"
+    )
     options = parser.parse_args()
     if options.runtime:
-        store(options.output, {"runtime": {"environment": environment(), **runtime_faults.measure(options.before)}})
+        store(options.output, {"runtime": {"environment": environment(), **runtime_faults.measure()}})
+        return
+    if options.before:
+        ratios = runtime_faults.measure_speed(options.before)
+        store(options.output, {"processor time of run, now over before": {"environment": environment(), **ratios}})
         return
     rng = random.Random(options.seed)
     runs: list[dict[str, Any]] = []

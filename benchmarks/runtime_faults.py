@@ -174,7 +174,7 @@ def throughput(raw: bytes, *, callers: int = 2, rounds: int = 40, calls: int = 5
     return {"median": round(statistics.median(ratios), 3), **spread, "rounds": rounds, "at": priority}
 
 
-def speed(file: Path, before: Path, *, batch: int, rounds: int = 41, seconds: float = 0.05) -> dict[str, Any]:
+def speed(file: Path, before: Path, *, batch: int, rounds: int = 101, seconds: float = 0.03) -> dict[str, Any]:
     """Processor time of a call now over that of the package in the folder `before`: both take turns, one thread."""
     sides = []
     for package in (str(before), ""):
@@ -196,32 +196,33 @@ def speed(file: Path, before: Path, *, batch: int, rounds: int = 41, seconds: fl
     return {"before, μs": round(1e6 * old, 2), "now, μs": round(1e6 * new, 2), "median of ratios": round(ratio, 4)}
 
 
-def measure(before: Path | None) -> dict[str, Any]:
-    """All of it; against the package in the folder `before`, if one is given."""
+def measure() -> dict[str, Any]:
+    """Answers under threads and forks, memory, throughput."""
+    raws = files()
+    return {
+        "[wrong, of] answers of one network to 4 threads": {
+            f"{name}, threads={threads}": [wrong_answers(raws[name], answers, threads=threads), answers]
+            for name, threads, answers in (("mlp", 1, 100_000), ("mlp", 2, 20_000), ("conv", 1, 5_000))
+        },
+        "[hung, wrong] children of 200 forks, threads=2": {
+            f"{name}, {'during a call' if busy else 'between calls'}": hangs(raws[name], 200, busy=busy)
+            for name in ("mlp", "conv")
+            for busy in (False, True)
+        },
+        "bytes that 20,000 loads, runs and frees leave": growth(raws["small"], 20_000),
+        "throughput of 2 threads over 1": throughput(raws["mlp"]),
+    }
+
+
+def measure_speed(before: Path) -> dict[str, Any]:
+    """Processor time of `run` over that of the package in the folder `before`."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = {name: Path(folder) / name for name in files()}
         for name, raw in files().items():
-            paths[name].write_bytes(raw)
-        raws = {name: path.read_bytes() for name, path in paths.items()}
-        found: dict[str, Any] = {
-            "[wrong, of] answers of one network to 4 threads": {
-                f"{name}, threads={threads}": [wrong_answers(raws[name], answers, threads=threads), answers]
-                for name, threads, answers in (("mlp", 1, 100_000), ("mlp", 2, 20_000), ("conv", 1, 5_000))
-            },
-            "[hung, wrong] children of 200 forks, threads=2": {
-                f"{name}, {'during a call' if busy else 'between calls'}": hangs(raws[name], 200, busy=busy)
-                for name in ("mlp", "conv")
-                for busy in (False, True)
-            },
-            "bytes that 20,000 loads, runs and frees leave": growth(raws["small"], 20_000),
-            "throughput of 2 threads over 1": throughput(raws["mlp"]),
+            (Path(folder) / name).write_bytes(raw)
+        return {
+            f"{name}, batch {batch}": speed(Path(folder) / name, before, batch=batch)
+            for name, batch in (("small", 1), ("mlp", 1), ("mlp", 32), ("conv", 8))
         }
-        if before:
-            found["processor time of run, now over before"] = {
-                f"{name}, batch {batch}": speed(paths[name], before, batch=batch)
-                for name, batch in (("small", 1), ("mlp", 1), ("mlp", 32), ("conv", 8))
-            }
-    return found
 
 
 def _time_calls(file: str, batch: str) -> None:

@@ -1,7 +1,8 @@
 """Runs a checked program with the compiled library, one call for the whole network."""
 
 import ctypes
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ KINDS = ("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "si
 ACTIVATIONS = ("sign", "int8", "int16")
 OP_WORDS = 24
 ERROR_BYTES = 256
+# where values are: `array.ctypes.data` takes three times as long, as long as a small layer
+_address, _bytes = ctypes.addressof, cast(Callable[[Any], ctypes.c_char], ctypes.c_char.from_buffer)
 NOT_FINITE_INPUT, NO_MEMORY = 2, 3  # what bbn_run returns
 
 
@@ -41,7 +44,11 @@ class NativeEngine(Engine):
             )
 
     def _compute(self, x: NDArray[np.float32], first: int, out: NDArray[np.float32]) -> None:
-        status = self._run(self._net, _address(x), x.size, first, len(out), _address(out), out.size)
+        try:
+            at = _address(_bytes(x))
+        except TypeError:  # read-only
+            at = x.ctypes.data
+        status = self._run(self._net, at, x.size, first, len(out), _address(_bytes(out)), out.size)
         if status:
             raise _failure(status, x.size, first)
 
@@ -57,14 +64,6 @@ def _failure(status: int, num_x: int, first: int) -> Exception:
     if status == NO_MEMORY:
         return MemoryError("there is no memory for another call of this network at the same time")
     return ValueError(f"the library refused {num_x} numbers for network {first}: its shapes are others")
-
-
-def _address(array: NDArray[Any]) -> int:
-    """Where the values are; `array.ctypes.data` takes three times as long, as long as a small layer."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    except TypeError:  # read-only
-        return int(array.ctypes.data)
 
 
 def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
