@@ -225,6 +225,7 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "offset": list(data.offset),
         "features": list(data.features),
         "data": data.fingerprint,
+        "limits": [list(pair) for pair in data.limits],
         "config": settings_of(config),
     }
     return Trainer(net, optimizer_of(net, config, len(data.train)), course, config, run, description, world)
@@ -273,7 +274,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     net = build_model(config, shape, num_classes)
     binary_(net, config).to(found)
     load_state(net, model, run)
-    return net.eval(), config, {**description, "input_shape": shape}
+    return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs lack limits
 
 
 def check_new(run: Path) -> None:
