@@ -166,7 +166,7 @@ CASES = [
     (("evaluate", "images", "--ood", "npz:good.npz"), r"good\.npz has inputs of shape \(8,\), the network takes \(1, 8, 8\): choose"),
     (("evaluate", "images", "--ood", "minst"), "unknown data set 'minst': did you mean 'mnist'"),
     (("evaluate", "vectors", "--corruptions"), r"corruptions need images \(N, C, H, W\), the inputs have shape \(40, 8\)"),
-    (("evaluate", "images", "vectors"), "vectors is of other inputs or classes than images"),
+    (("evaluate", "images", "vectors"), "vectors has input shape 8, images has 1, 8, 8: an ensemble needs runs of the same"),
     (("evaluate", "images", "--voters", "ensemble"), "voters 'ensemble' needs at least two RUNs, got 1"),
     (("evaluate", "images", "--scale"), r"--scale needs examples that images has not trained on.*--validation 0\.1"),
     (("predict", "images", "none-such.npy"), r"no file at none-such\.npy: give an existing"),

@@ -54,7 +54,7 @@ def report(tmp_path_factory):
     first = (run / "report.html").read_text(encoding="utf-8")
     net, config, _ = load_run(run)
     data = load_data("digits")
-    outside = {"noise": ood_inputs("noise", data)}
+    outside = {"noise": ood_inputs("noise", data)[0]}
     result = evaluate_voters(make_voters([net], 4), data.test, ood=outside, corruptions=True)
     write_report(run / "report.html", run_page([run], net, dataclasses.asdict(config), data.test.x, result))
     return run / "report.html", result, first
