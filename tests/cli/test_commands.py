@@ -82,7 +82,7 @@ def test_train_and_use_the_run(cli, tmp_path, monkeypatch):
     assert shown.stdout.splitlines() == lines[2:-1]
     stored = json.loads((tmp_path / "runs/first/evaluation.json").read_text())
     result = json.loads(cli("evaluate", "runs/first", "--samples", 4, "--json").stdout)
-    assert result.pop("figures").keys() == {"reliability", "risk_coverage", "entropy", "examples"}
+    assert result.pop("figures").keys() == {"confusion", "reliability", "risk_coverage", "entropy", "examples"}
     assert result.pop("environment")["threads"] == 1
     assert result == {k: v for k, v in stored.items() if k not in ("environment", "train_seconds")}
 

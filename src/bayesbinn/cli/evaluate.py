@@ -102,7 +102,7 @@ def evaluate(
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        page = run_page(runs, net, settings_of(config), test.test.x, result)
+        page = run_page(runs, net, settings_of(config), test.test.x, result, test.classes)
         write_report(report, page)
         for note in page.notes:
             click.echo(f"note: {note}", err=True)

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
 from .corruptions import LEVELS, corrupt
-from .figures import entropy_histograms, examples, reliability_bins, risk_coverage_points
+from .figures import confusion, entropy_histograms, examples, reliability_bins, risk_coverage_points
 from .ood import compare
 from .voters import Voters, make_voters
 
@@ -104,6 +104,7 @@ def evaluate_voters(
             "reliability": {name: reliability_bins(p, labels) for name, p in drawn.items()},
             "risk_coverage": {name: risk_coverage_points(p, labels) for name, p in drawn.items()},
             "entropy": entropy_histograms({"in": best} | {name: of_best for name, (_, of_best) in outside.items()}),
+            "confusion": confusion(best, labels),
             "examples": examples(best, labels),
         },
     }

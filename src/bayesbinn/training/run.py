@@ -241,7 +241,7 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
-    write_report(run / "report.html", run_page([run], net, settings_of(config), data.test.x, result))
+    write_report(run / "report.html", run_page([run], net, settings_of(config), data.test.x, result, data.classes))
     del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
     made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})
