@@ -167,6 +167,7 @@ CASES = [
     (("evaluate", "images", "--ood", "minst"), "unknown data set 'minst': did you mean 'mnist'"),
     (("evaluate", "vectors", "--corruptions"), r"corruptions need images \(N, C, H, W\), the inputs have shape \(40, 8\)"),
     (("evaluate", "images", "vectors"), "vectors has input shape 8, images has 1, 8, 8: an ensemble needs runs of the same"),
+    (("evaluate", "images", "--no-report", "--report", "r.html"), "--report names a report and --no-report wants none: leave one"),
     (("evaluate", "images", "--voters", "ensemble"), "voters 'ensemble' needs at least two RUNs, got 1"),
     (("evaluate", "images", "--scale"), r"--scale needs examples that images has not trained on.*--validation 0\.1"),
     (("predict", "images", "none-such.npy"), r"no file at none-such\.npy: give an existing"),
