@@ -20,6 +20,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def settings(data: str) -> dict[str, Any]:
+    """What all trainings on a data set have in common, beside the number of epochs."""
+    rule = {"estimator": "draw", "form": "plain", "momentum": 0.0, "kl_weight": 0.002}
+    return {**RECIPES[data], **rule, "threads": 1}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data", choices=RECIPES)
@@ -31,13 +37,10 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         for dtype in ("float32", "bfloat16"):
-            settings = {
-                **RECIPES[arguments.data],
-                **{"estimator": "draw", "form": "plain", "momentum": 0.0, "kl_weight": 0.002},
-                **{"data": arguments.data, "epochs": arguments.epochs, "seed": seed, "natural_dtype": dtype},
-                "threads": 1,
-            }
-            result = train(settings, arguments.runs / f"{arguments.data}-{dtype}-{seed}", resume=True)
+            own = {"data": arguments.data, "epochs": arguments.epochs, "seed": seed, "natural_dtype": dtype}
+            result = train(
+                settings(arguments.data) | own, arguments.runs / f"{arguments.data}-{dtype}-{seed}", resume=True
+            )
             kept = {part: {k: result[part][k] for k in ("accuracy", "nll", "ece")} for part in ("mode", "mean")}
             found.setdefault(dtype, []).append({"seed": seed, **kept})
             print(dtype, seed, kept, flush=True)

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from bayesbinn.optim import BayesBiNN
+from bayesbinn.optim.bayesbinn import FORMS
+from benchmarks.natural_dtype import settings
+
 Results = dict[str, Any]
 SIZES = ("1M", "10M", "100M")
 PARTS = ("forward+backward", "draw", "update", "step")
@@ -27,17 +33,33 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
+def called(name: str) -> str:
+    """A contender as the page calls it: ours by its form, which is plain where the name has none."""
+    ours, _, rest = name.partition("bayesbinn")
+    return name if ours or rest.startswith(" per ") else f"bayesbinn plain{rest}"
+
+
+def where(entry: Results) -> str:
+    """The processor and its instruction set, which belong to every time."""
+    made = entry["environment"]
+    return f"{made['cpu']}, {made.get('isa', 'instruction set not recorded')}"
+
+
+def threaded(threads: str) -> str:
+    return f"{threads} thread{'s' if threads != '1' else ''}"
+
+
 def steps(results: Results) -> str:
     """Milliseconds of each part of a step, a table for each size and number of threads."""
     blocks = []
     for size in SIZES:
         for threads, entry in sorted(results.get(size, {}).items()):
             rows = [
-                [name, *(number(parts[part]) for part in PARTS)]
+                [called(name), *(number(parts[part]) for part in PARTS)]
                 for name, parts in entry["results"].items()
                 if name != "weights"
             ]
-            title = f"{size} weights, {threads} thread{'s' if threads != '1' else ''} (milliseconds):"
+            title = f"{size} weights, {threaded(threads)}, {where(entry)} (milliseconds):"
             blocks.append(f"{title}\n\n{table(['', *PARTS], rows)}")
     return "\n\n".join(blocks)
 
@@ -47,11 +69,12 @@ def a_weight(entry: Results) -> float:
     return float(entry["bayesbinn"]["own"] / entry["weights"])
 
 
-def ratios(results: Results) -> list[tuple[str, str, str, bool | None]]:
-    """(what is compared, the aim if any, what was measured, whether it holds), as far as there are results."""
-    rows: list[tuple[str, str, str, bool | None]] = []
+def ratios(results: Results) -> dict[str, list[tuple[str, str, str, bool | None]]]:
+    """Of each `where`: (what is compared, the aim if any, what was measured, whether it holds), as far as known."""
+    found: dict[str, list[tuple[str, str, str, bool | None]]] = {}
 
     def add(what: str, aim: float | None, value: float, at_least: bool = False) -> None:
+        rows = found.setdefault(here, [])
         if aim is None:
             rows.append((what, "–", f"{value:.2f}", None))
             return
@@ -59,14 +82,16 @@ def ratios(results: Results) -> list[tuple[str, str, str, bool | None]]:
         rows.append((what, f"{'≥' if at_least else '≤'} {aim:g}", f"{value:.2f}", holds))
 
     for threads, entry in sorted(results.get("10M before", {}).items()):
+        here = where(entry)
         own, adam = (entry["results"][name] for name in ("bayesbinn", "float, Adam"))
-        what = f"draw and update / fused Adam, {threads} thread, the former rule (f5f3485)"
+        what = f"draw and update, plain / fused Adam, {threaded(threads)}, the former rule (f5f3485)"
         add(what, 2, own["own"] / adam["update"])
     for threads, entry in sorted(results.get("10M", {}).items()):
-        r, at = entry["results"], f", {threads} thread{'s' if threads != '1' else ''}"
+        here = where(entry)
+        r, at = entry["results"], f", {threaded(threads)}"
         ours, adam, ste, old = (r[name] for name in ("bayesbinn", "float, Adam", "ste, Adam", "2020 rule"))
         kept = r["2020 rule, memory kept"]
-        add(f"draw and update / fused Adam{at}", 2, ours["own"] / adam["update"])
+        add(f"draw and update, plain / fused Adam{at}", 2, ours["own"] / adam["update"])
         for name, aim in (("bayesbinn per tensor", 2), ("bayesbinn per weight", 2.5)):
             if name in r:
                 add(f"the same, {name.removeprefix('bayesbinn ')}{at}", aim, r[name]["own"] / adam["update"])
@@ -77,34 +102,58 @@ def ratios(results: Results) -> list[tuple[str, str, str, bool | None]]:
         add(f"step of the 2020 rule / ours{at}", 8, old["step"] / ours["step"], at_least=True)
         add(f"step of the 2020 rule / ours, memory kept for both{at}", None, kept["step"] / ours["step"])
     for threads, entry in sorted(results.get("epoch", {}).items()):
-        ms, at = entry["results"]["ms a step"], f", {threads} thread{'s' if threads != '1' else ''}"
+        here = where(entry)
+        ms, at = entry["results"]["ms a step"], f", {threaded(threads)}"
         add(f"MNIST with data / float with fused Adam{at}", 1.25, ms["bayesbinn"] / ms["float, Adam"])
         add(f"MNIST with data / ste with fused Adam{at}", 1, ms["bayesbinn"] / ms["ste, Adam"])
         add(f"MNIST with data, 2020 rule / ours{at}", 8, ms["2020 rule"] / ms["bayesbinn"], at_least=True)
         kept = ms["2020 rule, memory kept"] / ms["bayesbinn"]
         add(f"MNIST with data, 2020 rule / ours, memory kept for both{at}", None, kept)
     for threads in sorted(set(results.get("1M", {})) & set(results.get("100M", {}))):
-        small, large = (a_weight(results[size][threads]["results"]) for size in ("1M", "100M"))
-        add(f"draw and update a weight, 100M / 1M, {threads} thread{'s' if threads != '1' else ''}", 1.2, large / small)
-    return rows
+        both = [results[size][threads] for size in ("1M", "100M")]
+        here = " and ".join(dict.fromkeys(map(where, both)))
+        small, large = (a_weight(entry["results"]) for entry in both)
+        add(f"draw and update a weight, 100M / 1M, {threaded(threads)}", 1.2, large / small)
+    return found
 
 
 def targets(results: Results) -> str:
     words = {True: "yes", False: "no", None: "–"}
-    rows = [[what, aim, value, words[holds]] for what, aim, value, holds in ratios(results)]
-    return table(["compared", "aim", "measured", "met"], rows)
+    blocks = []
+    for place, found in ratios(results).items():
+        rows = [[what, aim, value, words[holds]] for what, aim, value, holds in found]
+        blocks.append(f"On {place}:\n\n{table(['compared', 'aim', 'measured', 'met'], rows)}")
+    return "\n\n".join(blocks)
 
 
 def memory(results: Results) -> str:
-    rows = [[name, f"{m['rest']:.1f}", f"{m['peak']:.1f}"] for name, m in results.get("memory", {}).items()]
+    rows = [[called(name), f"{m['rest']:.1f}", f"{m['peak']:.1f}"] for name, m in results.get("memory", {}).items()]
     return table(["", "bytes a weight between steps", "at the peak of an update, without the gradient"], rows)
+
+
+def state(results: Results) -> str:
+    """Bytes a weight that λ and the optimizer hold, counted in their tensors: of a layer of 1,000 × 1,000 weights."""
+    rows = []
+    for form in FORMS:
+        counts = []
+        for dtype, momentum in ((d, m) for d in (torch.float32, torch.bfloat16) for m in (0.0, 0.9)):
+            natural = torch.zeros(1000, 1000, dtype=dtype, requires_grad=True)
+            optimizer = BayesBiNN([natural], 0.1, num_data=1, form=form, momentum=momentum)
+            natural.grad = torch.zeros_like(natural)
+            optimizer.step()
+            held = [natural, *(value for value in optimizer.state[natural].values() if isinstance(value, torch.Tensor))]
+            counts.append(f"{sum(t.nbytes for t in held) / natural.numel():.1f}")
+        rows.append([f"`{form}`", *counts])
+    head = [f"λ in {d}, {m}" for d in ("float32", "bfloat16") for m in ("no momentum", "momentum")]
+    return table(["form", *head], rows)
 
 
 def profile(results: Results) -> str:
     blocks = []
     for threads, entry in sorted(results.get("profile", {}).items()):
         rows = [[f"`{name}`", number(ms)] for name, ms in entry["results"]]
-        blocks.append(f"{threads} thread{'s' if threads != '1' else ''}:\n\n{table(['operation', 'ms a step'], rows)}")
+        title = f"{threaded(threads)}, {where(entry)}:"
+        blocks.append(f"{title}\n\n{table(['operation', 'ms a step'], rows)}")
     return "\n\n".join(blocks)
 
 
@@ -123,7 +172,7 @@ def hardware(results: Results) -> str:
 
 def natural_dtype(results: Results) -> str:
     """Test accuracy and NLL with λ in float32 and in bfloat16: the same trainings, means and deviations over seeds."""
-    rows = []
+    rows, notes = [], []
     for data, study in results["natural_dtype"].items():
         for dtype, seeds in study["runs"].items():
             row = [f"{data}, {study['epochs']} epochs", dtype, str(len(seeds))]
@@ -136,7 +185,11 @@ def natural_dtype(results: Results) -> str:
                 values = [factor * s[part][key] for s in seeds]
                 row.append(f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}")
             rows.append(row)
-    return table(["data", "λ in", "seeds", "mode %", "mean of 32 %", "NLL of the mode", "NLL of the mean"], rows)
+        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings(data).items())
+        train = f"bayesbinn train {data} {options} --epochs {study['epochs']} --natural-dtype DTYPE --seed SEED"
+        notes.append(f"`{train} --output RUN`, {where(study)}, all of it by `{study['environment']['command']}`.")
+    head = ["data", "λ in", "seeds", "mode %", "mean of 32 %", "NLL of the mode", "NLL of the mean"]
+    return "\n\n".join([table(head, rows), *notes])
 
 
 BLOCKS = {
@@ -144,6 +197,7 @@ BLOCKS = {
     "targets": targets,
     "steps": steps,
     "memory": memory,
+    "state": state,
     "profile": profile,
     "natural dtype": natural_dtype,
 }

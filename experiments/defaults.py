@@ -77,17 +77,26 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+Rows = dict[tuple[Any, ...], dict[str, dict[str, Any]]]
+
+
+def by_setting(runs: list[dict[str, Any]]) -> Rows:
+    """{(form, estimator, lr, kl_weight): {network: its run}}."""
+    rows: Rows = {}
+    for r in runs:
+        s = r["settings"]
+        rows.setdefault(tuple(s[k] for k in ("form", "estimator", "lr", "kl_weight")), {})[s["network"]] = r
+    return rows
+
+
 def table(runs: list[dict[str, Any]]) -> str:
-    """The settings by their mean distance from the best NLL of each network, the nearest first."""
+    """The settings that every network has by their mean distance from the best NLL of the images, the nearest first."""
     best = {
         (n, w): min(r[w]["nll"] for r in runs if r["settings"]["network"] == n)
         for n in {r["settings"]["network"] for r in runs}
         for w in ("mode", "mean")
     }
-    rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for r in runs:
-        s = r["settings"]
-        rows.setdefault(tuple(s[k] for k in ("form", "estimator", "lr", "kl_weight")), {})[s["network"]] = r
+    rows = by_setting(runs)
     names = [n for n in NETWORKS if any(r["settings"]["network"] == n for r in runs)]
     images = [n for n in names if n != "digits"]  # whose held-out part has more than a few hundred examples
 
@@ -108,17 +117,38 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(page: Path, stored: dict[str, Any]) -> None:
-    """Write the table between the marks of the page."""
+def about(stored: dict[str, Any]) -> str:
+    """What is in the table and what is not, and what made it."""
+    runs, every = stored["runs"], settings()
+    rows, planned = by_setting(runs), by_setting([{"settings": s} for s in every])
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for key, row in rows.items():
+        if missing := tuple(n for n in NETWORKS if n not in row):
+            lacking.setdefault(missing, []).append(" ".join(map(str, key)))
+    lines = [
+        f"Stored are {len(runs)} runs of {len(every)}, one seed each, of {len(rows)} settings of {len(planned)}. "
+        f"{len(rows) - sum(map(len, lacking.values()))} settings have every network and are ranked; shown are the "
+        "nearest 12, and the default (bold). Distance: how far the NLL of the mode and of the mean are above the "
+        "lowest stored one, averaged over both and over the images."
+    ]
+    for missing, keys in sorted(lacking.items()):
+        lines.append(f"Not ranked, since they were not run on {', '.join(missing)}: {'; '.join(sorted(keys))}.")
+    made: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for r in runs:
+        here = stored["environment"] if "cpu" not in r else r
+        made.setdefault((here["cpu"], here.get("command", "")), []).append(r["settings"])
+    for (cpu, command), of in made.items():
+        kl_weights = ", ".join(f"{k:g}" for k in sorted({s["kl_weight"] for s in of}, reverse=True))
+        by = f"by `{command}`" if command else "by the same program, at a command that was not kept"
+        lines.append(f"{len(of)} runs (kl_weight {kl_weights}) were made on {cpu} {by}.")
+    return "\n\n".join(lines)
+
+
+def render(text: str, stored: dict[str, Any]) -> str:
+    """The page with the table between its marks made anew."""
     begin, end = "<!-- defaults: begin -->", "<!-- defaults: end -->"
-    text = page.read_text(encoding="utf-8")
-    made = stored["environment"]
-    elsewhere = sorted({r["cpu"] for r in stored["runs"] if "cpu" in r})
-    count = len(stored["runs"])
-    about = f"{count} runs, one seed each; the nearest 12, and the default (bold). `{made['command']}` on {made['cpu']}"
-    about += f"; the rows of kl_weight 0.0003 on {', '.join(elsewhere)}." if elsewhere else "."
     before, after = text.partition(begin)[0], text.partition(end)[2]
-    write_text(page, f"{before}{begin}\n{table(stored['runs'])}\n\n{about}\n{end}{after}")
+    return f"{before}{begin}\n{table(stored['runs'])}\n\n{about(stored)}\n{end}{after}"
 
 
 def main() -> None:
@@ -130,17 +160,19 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="write the table into this page, run nothing")
     arguments = parser.parse_args()
     if arguments.page:
-        write_page(arguments.page, json.loads(arguments.output.read_text()))
+        page = arguments.page.read_text(encoding="utf-8")
+        write_text(arguments.page, render(page, json.loads(arguments.output.read_text())))
         return
-    stored = json.loads(arguments.output.read_text())["runs"] if arguments.output.exists() else []
-    known = [r["settings"] for r in stored]
+    here = environment()
+    stored = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    content = {"command": here["command"], "environment": here, "runs": []} | stored
+    known = [r["settings"] for r in content["runs"]]
     todo = [s for s in settings() if s["network"] in arguments.only and s not in known]
     deadline = time.monotonic() + arguments.seconds
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         for result in pool.imap_unordered(run, todo):
-            stored.append(result)
-            content = {"command": environment()["command"], "environment": environment(), "runs": stored}
-            arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+            content["runs"].append(result | {"cpu": here["cpu"], "command": here["command"]})
+            write_text(arguments.output, json.dumps(content, indent=1) + "\n")
             if time.monotonic() > deadline:
                 pool.terminate()
                 break

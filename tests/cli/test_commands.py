@@ -82,7 +82,7 @@ def test_train_and_use_the_run(cli, tmp_path, monkeypatch):
     assert shown.stdout.splitlines() == lines[2:-1]
     stored = json.loads((tmp_path / "runs/first/evaluation.json").read_text())
     result = json.loads(cli("evaluate", "runs/first", "--samples", 4, "--json").stdout)
-    assert result.pop("figures").keys() == {"reliability", "risk_coverage", "entropy", "examples"}
+    assert result.pop("figures").keys() == {"confusion", "reliability", "risk_coverage", "entropy", "examples"}
     assert result.pop("environment")["threads"] == 1
     assert result == {k: v for k, v in stored.items() if k not in ("environment", "train_seconds")}
 
@@ -200,7 +200,15 @@ def test_evaluate_options(cli, here):
 
 
 @pytest.mark.parametrize("run", ["ste", "float"])
-def test_evaluate_without_posterior_says_so(cli, here, run):
+def test_one_network_says_that_it_has_no_posterior(cli, here, run):
+    for command in (("evaluate", run), ("predict", run, "x.npy")):
+        assert cli(*command, "--samples", 0).exit_code == 0
+        for option in (("--samples", 8), ("--seed", 1)):
+            done = cli(*command, *option)
+            assert done.exit_code == 2
+            assert f"{option[0]} has no effect: " in done.stderr
+            assert "is one network, without a posterior" in done.stderr
+        assert "--seed has no effect" in cli(*command, "--samples", 0, "--seed", 1).stderr
     shown = cli("evaluate", run)
     assert shown.exit_code == 0
     assert "no posterior: this method learns one network" in shown.stdout
@@ -216,10 +224,8 @@ def test_evaluate_with_everything(cli, here, tmp_path):
         "--corruptions",
         "--batch-norm",
         "own",
-        "--report",
-        tmp_path / "r.html",
     )
-    shown = cli("evaluate", "images", *options)
+    shown = cli("evaluate", "images", *options, "--report", tmp_path / "r.html")
     assert shown.exit_code == 0, shown.output
     for word in ("noise, mean", "mutual information", "rotation", "AUROC", "networks"):
         assert word in shown.stdout
@@ -248,6 +254,11 @@ def test_evaluate_an_ensemble_and_dropout(cli, here, tmp_path):
     assert cli(*train).exit_code == 0
     result = json.loads(cli("evaluate", "ste", tmp_path / "other", "--json").stdout)
     assert (result["voters"], result["num_samples"]) == ("2 trained networks", 2)
+    for option in (("--samples", 3), ("--seed", 3)):
+        done = cli("evaluate", "ste", tmp_path / "other", *option)
+        assert (done.exit_code, f"{option[0]} has no effect on several runs" in done.stderr) == (2, True)
+    done = cli("evaluate", "ste", here / "ste")
+    assert (done.exit_code, "a RUN is given twice" in done.stderr) == (2, True)
     masks = json.loads(cli("evaluate", "ste", "--voters", "dropout", "--samples", 3, "--json", "--no-report").stdout)
     assert (masks["voters"], masks["posterior"]) == ("3 dropout masks", None)
 

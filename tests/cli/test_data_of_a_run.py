@@ -73,7 +73,7 @@ def test_notes_are_said_once_and_not_when_quiet(cli, place):
     changed = cli("evaluate", "run", "--no-report")
     assert (changed.stderr, cli("evaluate", "run", "--no-report", "-q").stderr) == ("", "")
     Image.new("RGBA", (8, 8)).save("glass.png")
-    saved("images.npz", **blobs((8, 8)))
+    saved("images.npz", **{k: v * 30 + 128 for k, v in blobs((8, 8)).items() if k.startswith("x")})
     assert cli("train", "npz:images.npz", "--output", "images", *TINY).stderr == ""
     done = cli("predict", "images", "glass.png", "glass.png")
     assert done.stderr == "note: glass.png has transparent parts: they become white\n"
@@ -106,6 +106,58 @@ def test_data_that_have_changed_are_noticed(cli, place):
     done = cli("evaluate", "run", "--no-report")
     assert done.exit_code == 0
     assert done.stderr.startswith(f"note: npz:{place}/set.npz has changed since training: 100+40 examples, digest ")
+
+
+def test_inputs_in_other_units_are_noticed(cli, place):
+    unit = {k: (v / 255).clip(0, 1) for k, v in blobs((8, 8)).items() if k.startswith("x")}
+    bytes_ = {k: (v * 1e4).clip(0, 255).astype(np.uint8) for k, v in unit.items()}
+    saved("unit.npz", **unit)
+    saved("bytes.npz", **bytes_)
+    assert cli("train", "npz:unit.npz", "--output", "run", *TINY).exit_code == 0
+    Image.fromarray(bytes_["x_test"][0]).save("x.png")
+    done = cli("predict", "run", "x.png")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "x.png is read as 0 to 255, training had 0 to 0.0" in done.stderr
+    for command in (
+        ("predict", "run", "bytes.npz"),
+        ("evaluate", "run", "--data", "npz:bytes.npz", "--no-report"),
+        ("evaluate", "run", "--ood", "npz:bytes.npz", "--no-report"),
+    ):
+        done = cli(*command)
+        assert done.exit_code == 0, done.output
+        assert "has values from 0 to 167, training had 0 to 0.0" in done.stderr
+
+
+def test_an_ensemble_needs_runs_of_one_data_set(cli, place):
+    saved("a.npz")
+    saved("c.npz", y_train=words(blobs()["y_train"]), y_test=words(blobs()["y_test"]))
+    saved("far.npz", **{k: blobs()[k].astype(np.float64) + 1.7e9 for k in ("x_train", "x_test")})
+    for name in ("b", "d"):  # the same again under another name, and other examples
+        saved(f"{name}.npz", x_train=blobs()["x_train"] + (name == "d"))
+    done = [cli("train", f"npz:{n}.npz", "--output", n, "--validation", 0.1, *TINY).exit_code for n in "abcd"]
+    done += [cli("train", "npz:far.npz", "--output", "far", *TINY).exit_code]
+    done += [cli("train", "npz:a.npz", "--output", "more", "--validation", 0.2, *TINY).exit_code]
+    assert done == [0] * 6
+    for other, message, *options in (
+        ("c", "c has classes ant, bee, cat, a has 0, 1, 2: an ensemble needs runs of the same inputs and classes"),
+        ("far", "far has offset 1699999999.7, "),
+        ("d", "d.npz, a on npz:"),
+        ("more", "--scale needs examples that no run has trained on, and more held out others than a", "--scale"),
+    ):
+        shown = cli("evaluate", "a", other, "--no-report", *options)
+        assert (shown.exit_code, message in shown.stderr) == (2, True), shown.stderr
+    assert cli("evaluate", "a", "more", "--no-report").exit_code == 0
+    assert cli("evaluate", "a", "d", "--data", "npz:a.npz", "--no-report").stderr == ""
+    assert "temperature" in cli("evaluate", "a", "b", "--scale", "--no-report").stdout
+    saved("a.npz", x_train=blobs()["x_train"] + 1)
+    lines = cli("evaluate", "a", "b", "--no-report").stderr.splitlines()
+    assert [f"a.npz has changed since training of {run}: " in line for run, line in zip("ab", lines, strict=True)] == [
+        True,
+        True,
+    ]
+    assert (
+        "--scale needs the examples that were held out in training, and npz:" in cli("evaluate", "a", "--scale").stderr
+    )
 
 
 def test_tables_from_training_to_predictions(cli, place):

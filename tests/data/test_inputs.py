@@ -31,6 +31,32 @@ def test_inputs_of_every_kind(tmp_path):
         assert torch.equal(read(tmp_path / name, (3, 9, 10)), chw[:1])
 
 
+def test_images_and_arrays_in_other_units_than_training(tmp_path):
+    Image.new("L", (8, 8), 200).save(tmp_path / "bright.png")
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    with pytest.raises(UserError, match=r"bright.png is read as 0 to 255, training had 0 to 1: give an array in those"):
+        read_inputs(tmp_path / "bright.png", (1, 8, 8), limits=((0.0, 1.0),))
+    for name, most in (("bright.png", 255.0), ("bright.png", 120.0), ("black.png", 1.0)):
+        assert read_inputs(tmp_path / name, (1, 8, 8), limits=((0.0, most),))[1] == ()
+    ramp = np.arange(64.0).reshape(1, 8, 8)
+    for array, limits, note in (
+        (ramp, ((0.0, 1.0),), "values from 0 to 63, training had 0 to 1: is it in the same units?"),
+        (ramp / 63, ((0.0, 255.0),), "values from 0 to 1, training had 0 to 255: is it in the same units?"),
+        (ramp * 1.5, ((0.0, 63.0),), ""),
+        (ramp, (), ""),
+    ):
+        np.save(tmp_path / "x.npy", array)
+        assert read_inputs(tmp_path / "x.npy", (1, 8, 8), limits=limits)[1] == (
+            (f"{tmp_path}/x.npy has {note}",) if note else ()
+        )
+    (tmp_path / "x.csv").write_text("metres,b\n1500,1\n2500,2\n")
+    _, notes = read_inputs(tmp_path / "x.csv", (2,), (9.0, 0.0), ("metres", "b"), ((0.5, 4.0), (0.0, 3.0)))
+    assert notes == (
+        f"{tmp_path}/x.csv has values from 1500 to 2500 in column 'metres', training had 0.5 to 4: "
+        "is it in the same units?",
+    )
+
+
 def test_gray_and_vector_inputs(tmp_path):
     x = np.arange(64.0).reshape(8, 8)
     np.save(tmp_path / "x.npy", x)

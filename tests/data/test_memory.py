@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
@@ -84,6 +84,28 @@ def test_datasets_of_images_keep_their_class_names_and_say_what_is_frozen():
     assert found.notes == ("the examples of Pairs were read once: what it changes at random stays as drawn",)
     with pytest.raises(UserError, match="y_train holds label 2, there are names for 0 to 1"):
         load_data(Pairs(images, [2, 1, 0] * 2, ["z", "y"]))
+
+
+def test_each_part_is_numbered_by_its_own_class_names():
+    x = torch.randn(6, 4)
+    train = Pairs(x, [0, 1, 2] * 2, ["cat", "dog", "owl"])
+    found = load_data((train, Pairs(x, [0, 1, 0, 1, 0, 1], ["owl", "cat"])))
+    assert (found.classes, found.test.y.tolist()) == (("cat", "dog", "owl"), [2, 0] * 3)
+    with pytest.raises(UserError, match="y_test holds class bat, training knows cat, dog, owl"):
+        load_data((train, Pairs(x, [0] * 6, ["bat", "cat"])))
+    for parts in ((train, Pairs(x, [2] * 6)), (Subset(train, range(6)), Subset(train, [2, 5]))):  # one numbering
+        found = load_data(parts)
+        assert (found.classes, set(found.test.y.tolist())) == (("cat", "dog", "owl"), {2})
+
+
+def test_class_names_that_are_doubled():
+    x = torch.randn(6, 4)
+    good, doubled = (Pairs(x, [0, 1, 2] * 2, names) for names in (["z", "y", "x"], ["z", "y", "z"]))
+    for data in (doubled, (doubled, good), (good, doubled)):
+        with pytest.raises(UserError, match="has two classes named 'z': give each class a name of its own"):
+            load_data(data)
+    with pytest.raises(UserError, match="two classes named '0'"):
+        load_data((x, [0, 1, 0] * 2), classes=("0", "1", "0"))
 
 
 def test_half_precision_tensors():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayesbinn.data import load_data, npz, readers
+from bayesbinn.data import load_data, load_tasks, npz, readers
 from bayesbinn.errors import UserError
 from tests.runs import blobs, blobs_file
 
@@ -77,6 +77,17 @@ def test_hub_images_are_read_like_files_and_keep_their_class_names(monkeypatch):
         assert data.notes == ("splits of hf:some/set that are not used: unsupervised",)
     monkeypatch.delenv(readers.DATA_FOLDER, raising=False)
     assert load_data("mnist").classes == ("0", "1", "2")  # as in the file of that name
+
+
+def test_hub_splits_have_class_names_of_their_own(monkeypatch):
+    images = [Image.new("L", (6, 5), 10 * i) for i in range(6)]
+    parts = {p: HubSplit(image=images, label=[0, 1, 2] * 2) for p in ("train", "test")}
+    for part, names in (("train", ["ant", "bee", "cat"]), ("test", ["cat", "bee", "ant"])):
+        parts[part].features = {"label": SimpleNamespace(names=names)}
+    hub(monkeypatch, parts)
+    assert load_data("hf:some/set").test.y.tolist() == [2, 1, 0] * 2
+    first, second = load_tasks(["hf:some/set", "hf:some/set"])
+    assert first.classes == second.classes == ("ant", "bee", "cat")
 
 
 @pytest.mark.parametrize(

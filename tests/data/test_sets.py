@@ -51,7 +51,7 @@ def test_statistics_are_of_the_training_part_alone():
     arrays = blobs((6, 5, 3), train=5000)  # more than one chunk
     arrays["x_train"][..., 1] *= 7
     arrays["x_train"][..., 2] = 4.0
-    arrays["x_test"] += 1000
+    arrays["x_test"] += 10
     data = load_data(arrays, validation=0.2)
     x = data.train.x.double()
     torch.testing.assert_close(data.mean, x.mean((0, 2, 3)).float())
@@ -107,6 +107,13 @@ LABELS = blobs()["y_train"]
 def test_bad_arrays(change, message):
     with pytest.raises(UserError, match=message):
         load_data(blobs() | change)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_validation_that_is_no_share(share):
+    for data in (blobs(), load_data(blobs())):
+        with pytest.raises(UserError, match=f"validation must be .* at least 0 and below 1, got {share}"):
+            load_data(data, validation=share)
 
 
 def test_validation_that_leaves_nothing():
@@ -309,6 +316,22 @@ def test_data_given_again_hold_out_a_part_once():
     assert load_data(data) is data
     with pytest.raises(UserError, match="data holds 20 examples out already: leave validation out"):
         load_data(data, validation=0.1)
+
+
+def test_parts_in_other_units_are_noticed():
+    images, vectors = blobs((4, 4)), blobs()
+    images["x_test"] = images["x_test"] * 100
+    vectors["x_test"][:, 2] *= 1000
+    for arrays, where in ((images, ", training had"), (vectors, " in feature 2, training had")):
+        (note,) = load_data(arrays, name="set").notes
+        assert note.startswith("set: x_test has values from -")
+        assert where in note
+    pixels = np.zeros((100, 4), np.uint8)
+    pixels[:, 1] = np.arange(100) % 7
+    assert load_data((pixels, np.arange(100) % 2)).limits == ((0, 0), (0, 6), (0, 0), (0, 0))
+    known = load_data(vectors, limits=load_data(blobs()).limits)
+    assert "in feature 2, training had" in known.notes[0]
+    assert load_data(blobs((5,)), limits=known.limits).notes == ()  # another shape is refused elsewhere
 
 
 # --- several sets for one network ---

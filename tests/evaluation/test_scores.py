@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from bayesbinn import binarize_, metrics, predict
 from bayesbinn.binarizers import SignSTE
 from bayesbinn.data import Examples, load_data
 from bayesbinn.errors import UserError
+from bayesbinn.evaluation import scores
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.scores import evaluate, evaluate_voters
 from bayesbinn.evaluation.voters import make_voters
@@ -34,7 +36,7 @@ def digits():
 
 def test_every_number_and_the_curve_in_one_pass(digits):
     net, split = network(), digits.test
-    noise = ood_inputs("noise", digits)
+    noise, _ = ood_inputs("noise", digits)
     result = evaluate_voters(make_voters([net], 6), split, ood={"noise": noise}, corruptions=True)
     assert [p["samples"] for p in result["curve"]] == [0, 1, 2, 4, 6]
     for point in result["curve"]:
@@ -55,6 +57,20 @@ def test_every_number_and_the_curve_in_one_pass(digits):
     assert result["corruptions"]["noise"][0]["nll"] == pytest.approx(result["mean"]["nll"], rel=1e-5)
     assert json.loads(json.dumps(result)) == result  # plain numbers, for machines
     assert sum(result["figures"]["entropy"]["inputs"]["noise"]["share"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_corruptions_are_of_examples_from_everywhere_in_the_file(digits, monkeypatch):
+    monkeypatch.setattr(scores, "CORRUPTED", 60)
+    order = digits.test.y.argsort()
+    in_turn = Examples(digits.test.x[order], digits.test.y[order])
+    seen = []
+    net = network()
+    monkeypatch.setattr(scores, "corrupt", lambda x, *_: seen.append(x) or x.float())
+    result = evaluate_voters(make_voters([net], 0), in_turn, corruptions=True)
+    assert result["corruptions"]["noise"][5]["num_examples"] == len(seen[0]) == 60
+    labels = {int(y) for x in seen[0] for y in in_turn.y[(in_turn.x == x).flatten(1).all(1)]}
+    assert labels == set(range(10))
+    assert torch.equal(seen[0], seen[-1])
 
 
 def test_a_network_without_a_posterior_has_a_mode_only(digits):
@@ -111,7 +127,19 @@ def test_out_of_distribution_inputs_that_do_not_fit(digits, tmp_path):
         ood_inputs(blobs_file(tmp_path / "empty.npz", shape=(8, 8), test=0), digits)
     with pytest.raises(UserError, match="digits is what the run is evaluated on"):
         ood_inputs("digits", digits)
-    noise = ood_inputs("noise", digits)
+    same = {f"{part}_{which}": getattr(getattr(digits, which), part) for which in ("train", "test") for part in "xy"}
+    np.savez(tmp_path / "copy.npz", **same)
+    with pytest.raises(UserError, match=r"copy\.npz is what the run is evaluated on, digits: give --ood another"):
+        ood_inputs(f"npz:{tmp_path}/copy.npz", digits)
+    (tmp_path / "turned.csv").write_text("b,a,label\n" + "1,2,0\n3,4,1\n" * 9)
+    (tmp_path / "table.csv").write_text("a,b,label\n" + "1,2,0\n3,4,1\n" * 9)
+    table = load_data(f"csv:{tmp_path}/table.csv")
+    with pytest.raises(UserError, match=r"turned\.csv has 'b' as column 1, training has 'a' there"):
+        ood_inputs(f"csv:{tmp_path}/turned.csv", table)
+    (tmp_path / "more.csv").write_text("a,b,label\n" + "1,2,0\n3,5,1\n" * 9)
+    _, notes = ood_inputs(f"csv:{tmp_path}/more.csv", table)
+    assert "more.csv has no test part: " in notes[0]
+    noise, _ = ood_inputs("noise", digits)
     assert noise.shape == digits.test.x.shape
     assert (float(noise.min()), float(noise.max())) == pytest.approx((0, 16), abs=0.01)
 

@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from torch import nn
 
 from ..data import Data, Examples, absolute, load_data
+from ..data.source import some
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.ood import ood_inputs
 from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
-from ..evaluation.voters import Kind, make_voters
+from ..evaluation.voters import Kind, Voters, make_voters
 from ..training import load_run
-from ..training.config import settings_of
-from .notes import show_notes
+from ..training.config import Config, settings_of
+from .notes import refuse_options, show_notes
 from .tables import evaluation_lines
+
+Loaded = tuple[nn.Sequential, Config, dict[str, Any]]
 
 
 @click.command()
@@ -73,33 +77,66 @@ def evaluate(
     One RUN: its mode, and the mean of its posterior samples (or dropout masks, --voters dropout). Several RUNs of one
     data set: their ensemble, each network at its mode.
     """
-    loaded = [load_run(run, device) for run in runs]
-    net, config, description = loaded[0]
-    for run, (_, _, other) in zip(runs, loaded, strict=True):
-        if any(other[key] != description[key] for key in ("input_shape", "num_classes")):
-            raise UserError(
-                f"{run} is of other inputs or classes than {runs[0]}: an ensemble needs runs of one data set"
-            )
-    known = {key: description[key] for key in ("classes", "offset", "features")}
+    if no_report:
+        refuse_options("--{} names a report and --no-report wants none: leave one of them out", "report")
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise UserError("a RUN is given twice: its network would count twice")
+    loaded = {run: load_run(run, device) for run in runs}
+    net, config, description = loaded[runs[0]]
+    _check_alike(loaded, data is None, scale, batch_norm == "own")
+    known = {key: description[key] for key in ("classes", "offset", "features", "limits")}
     own = load_data(config.data, config.validation, **known)
+    changed = _changed(own, loaded)
     test = own if data is None or absolute(data) == config.data else load_data(data, **known)
-    show_notes([*test.notes, *_changed(own, description)], quiet)
     _check_fits(test, description)
     outside = {name: ood_inputs(name, test) for name in ood}
+    show_notes([*test.notes, *changed, *(note for _, notes in outside.values() for note in notes)], quiet)
     calibration = own.calibration(config.augment) if batch_norm == "own" else None
-    chosen = make_voters([net for net, _, _ in loaded], samples, voters, seed, calibration)
-    held_out = _held_out(own, runs[0]) if scale else None
-    result = evaluate_voters(chosen, test.test, ood=outside, corruptions=corruptions, held_out=held_out)
+    chosen = make_voters([net for net, _, _ in loaded.values()], samples, voters, seed, calibration)
+    _refuse_draws(chosen, samples)
+    held_out = _held_out(own, runs[0], changed) if scale else None
+    inputs = {name: x for name, (x, _) in outside.items()}
+    result = evaluate_voters(chosen, test.test, ood=inputs, corruptions=corruptions, held_out=held_out)
     result["environment"] = environment()
     click.echo(json.dumps(result, indent=2) if as_json else "\n".join(evaluation_lines(result)))
     if report is None and len(runs) == 1:
         report = runs[0] / "report.html"
     if report is not None and not no_report:
-        page = run_page(runs, net, settings_of(config), test.test.x, result)
+        page = run_page(runs, net, settings_of(config), test.test.x, result, test.classes)
         write_report(report, page)
         for note in page.notes:
             click.echo(f"note: {note}", err=True)
         click.echo(f"report in {report}", err=True)
+
+
+def _check_alike(loaded: dict[Path, Loaded], same_data: bool, same_held_out: bool, same_augment: bool) -> None:
+    """Refuse several runs that cannot be averaged, or not as it was asked for."""
+    (first, (_, config, description)), *others = loaded.items()
+    for run, (_, other, found) in others:
+        for key in ("input_shape", "num_classes", "classes", "offset", "features"):
+            if found[key] != description[key]:
+                theirs, ours = (
+                    some(d[key] if isinstance(d[key], list | tuple) else [d[key]]) for d in (found, description)
+                )
+                raise UserError(
+                    f"{run} has {key.replace('_', ' ')} {theirs or 'none'}, {first} has {ours or 'none'}: "
+                    "an ensemble needs runs of the same inputs and classes"
+                )
+        same = found["data"] == description["data"]
+        if same_data and not same and other.data != config.data:
+            raise UserError(
+                f"{run} was trained on {other.data}, {first} on {config.data}: choose the test set by --data"
+            )
+        if same_held_out and not (same and other.validation == config.validation):
+            raise UserError(
+                f"--scale needs examples that no run has trained on, and {run} held out others than {first}: train all "
+                "on the same data with the same --validation"
+            )
+        if same_augment and other.augment != config.augment:
+            raise UserError(
+                f"--batch-norm own needs one kind of training inputs: {run} has augment {other.augment!r}, {first} "
+                f"{config.augment!r}"
+            )
 
 
 def _check_fits(data: Data, description: dict[str, Any]) -> None:
@@ -108,14 +145,32 @@ def _check_fits(data: Data, description: dict[str, Any]) -> None:
         raise UserError(f"{data.name} has inputs of shape {found}, the network takes {need}: give data of that shape")
 
 
-def _changed(data: Data, description: dict[str, Any]) -> list[str]:
-    then, now = description["data"], data.fingerprint
-    return [] if now == then else [f"{data.name} has changed since training: {then} then, {now} now"]
+def _changed(data: Data, loaded: dict[Path, Loaded]) -> list[str]:
+    """Notes of the runs whose training data are not those that are there now."""
+    notes: list[str] = []
+    first = next(iter(loaded.values()))[2]["data"]
+    for run, (_, config, description) in loaded.items():
+        then, now = description["data"], data.fingerprint
+        if then != now and (config.data == data.name or then == first):  # else it was trained on another set
+            whose = f" of {run}" if len(loaded) > 1 else ""
+            notes.append(f"{data.name} has changed since training{whose}: {then} then, {now} now")
+    return notes
 
 
-def _held_out(data: Data, run: Path) -> Examples:
+def _refuse_draws(voters: Voters, samples: int) -> None:
+    """Refuse options of draws where nothing is drawn."""
+    if voters.kind == "ensemble":
+        refuse_options("--{} has no effect on several runs: each is asked once, at its mode", "samples", "seed")
+    elif not voters.num_samples:
+        why = "the mode is not drawn" if not samples else "the run is one network, without a posterior"
+        refuse_options(f"--{{}} has no effect: {why}", "seed", *(["samples"] if samples else []))
+
+
+def _held_out(data: Data, run: Path, changed: list[str]) -> Examples:
     if data.validation is None:
         raise UserError(
             f"--scale needs examples that {run} has not trained on, and it held none out: train with --validation 0.1"
         )
+    if changed:
+        raise UserError(f"--scale needs the examples that were held out in training, and {changed[0]}: train again")
     return data.validation

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from .. import deploy
 from ..errors import UserError
 from ..files import write_bytes
 from ..training import load_run
+from .notes import refuse_options
 
 ENDINGS = {"bbnn": ".bbnn", "c": "-c", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
 
@@ -54,14 +54,6 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
             raise UserError(f"the format {kind} needs the package onnx: pip install onnx") from None
         write_bytes(target, model)
     click.echo(f"wrote {target}")
-
-
-def refuse_options(sentence: str, *names: str) -> None:
-    """A UserError for the first of these options that the command line holds; `sentence` has a {} for its name."""
-    context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UserError(sentence.format(name))
 
 
 def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = "int8") -> bytes:

@@ -11,7 +11,7 @@ from ..data import read_inputs
 from ..posterior import has_posterior
 from ..prediction import predict as predict_network
 from ..training import load_run
-from .notes import show_notes
+from .notes import refuse_options, show_notes
 
 COLUMNS = ("file", "index", "label", "class", "probability", "entropy", "mutual_information")
 
@@ -34,8 +34,15 @@ def predict(
     """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, .csv, or an image)."""
     net, _, description = load_run(run, device)
     if not has_posterior(net):
-        samples = 0  # one network is all there is: its own probabilities
-    classes, *known = (description[key] for key in ("classes", "input_shape", "offset", "features"))
+        refuse_options(
+            f"--{{}} has no effect: {run} is one network, without a posterior",
+            "seed",
+            *(["samples"] if samples else []),
+        )
+        samples = 0  # its own probabilities are all there is
+    elif not samples:
+        refuse_options("--{} has no effect with --samples 0: the mode is not drawn", "seed")
+    classes, *known = (description[key] for key in ("classes", "input_shape", "offset", "features", "limits"))
     inputs = [(file, *read_inputs(file, *known)) for file in files]  # all, before any output
     show_notes((note for _, _, notes in inputs for note in notes), quiet)
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -18,7 +18,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
-    """The result of `train.evaluate` as text."""
+    """The result of `evaluation.scores.evaluate_voters` as text."""
     trained = "trained" in result["voters"]  # an ensemble
     rows = [["", "accuracy", "NLL (nats)", "Brier", "ECE", "classwise ECE", "AURC"]]
     named = [("first network" if trained else "mode", result["mode"])]

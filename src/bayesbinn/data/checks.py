@@ -15,6 +15,8 @@ FIRST, LAST = "channels-first", "channels-last"
 CHANNELS = 4  # the most that an image has
 LEAST = 1e-30  # a smaller spread is lost when float32 divides by it
 VARIES = 1e-13  # of the largest value, a few hundred roundings of float64: less is no variation
+BEYOND = 0.01  # share of values far outside of training's that is no outlier any more
+Limits = tuple[tuple[float, float], ...]
 FLOAT32 = 2.0**14  # values of more standard deviations than this leave float32 less than 1/1000 of one
 
 
@@ -129,6 +131,45 @@ def shifted(what: str, x: Tensor, offset: Sequence[float]) -> Tensor:
             )
         x = x.double() - torch.tensor(offset, dtype=torch.float64).reshape(-1, *(1,) * (x.ndim - 2))
     return x if x.dtype == torch.uint8 else x.float()
+
+
+def find_limits(x: Tensor) -> Limits:
+    """(smallest, largest) value of all of x for images (N, C, H, W), of each feature for vectors (N, F).
+
+    >>> find_limits(torch.tensor([[0.0, 5.0], [1.0, 7.0]]))
+    ((0.0, 1.0), (5.0, 7.0))
+    """
+    if x.ndim > 2:
+        return ((float(x.min()), float(x.max())),)
+    return tuple(zip(x.amin(0).double().tolist(), x.amax(0).double().tolist(), strict=True))
+
+
+def other_units(what: str, x: Tensor, limits: Limits, features: Sequence[str] = ()) -> tuple[str, ...]:
+    """A note where x is probably in other units than training data of these `limits`, if they are of such inputs.
+
+    So it is if a hundredth of x lies farther beyond them than they are wide, or if images are within -1 to 1 and
+    training's were not nearly.  What did not vary in training is not compared.
+
+    >>> other_units("x", torch.tensor([[[[0.0, 255.0]]]]), ((0.0, 1.0),))
+    ('x has values from 0 to 255, training had 0 to 1: is it in the same units?',)
+    """
+    image, found = x.ndim > 2, find_limits(x)
+    if len(found) != len(limits):
+        return ()
+    wrong = []
+    for i, ((low, high), (least, most)) in enumerate(zip(found, limits, strict=True)):
+        width, values = most - least, x if image else x[:, i]
+        far = width > 0 and (high > most + width or low < least - width)
+        far = far and float(((values > most + width) | (values < least - width)).float().mean()) > BEYOND
+        if far or (image and -1 <= low < high <= 1 and width > 10):
+            wrong.append(i)
+    if not wrong:
+        return ()
+    first = wrong[0]
+    column = f" in column {features[first]!r}" if features else f" in feature {first}" if x.ndim == 2 else ""
+    now, then = (" to ".join(f"{value:.6g}" for value in pair[first]) for pair in (found, limits))
+    more = f" (and so in {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    return (f"{what} has values from {now}{column}, training had {then}{more}: is it in the same units?",)
 
 
 def fingerprint(classes: Sequence[str], *parts: tuple[Tensor, Tensor]) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..errors import UserError
 from .images import stacked
+from .labels import named_alike
 from .source import Array, Source, some
 
 INPUTS = ("image", "img", "x", "features")
@@ -27,6 +28,7 @@ def read_hub(name: str) -> Source:
         raise UserError(f"cannot load hf:{name} ({reason}): check the name and the connection") from None
     parts: list[tuple[Array, Array]] = []
     notes: list[str] = []
+    names: tuple[str, ...] = ()
     for part in ("train", "test"):
         if part not in sets:
             raise UserError(f"hf:{name} has splits {', '.join(sets)}: train and test are needed")
@@ -36,10 +38,11 @@ def read_hub(name: str) -> Source:
         if x_key is None or y_key is None:
             raise UserError(f"hf:{name} has columns {', '.join(columns)}: an image and a label column are needed")
         inputs, changed = stacked(f"hf:{name}", sets[part][x_key])
-        parts.append((inputs, np.asarray(sets[part][y_key])))
+        own = tuple(getattr(getattr(sets[part], "features", {}).get(y_key), "names", ()))
+        names = names or own
+        parts.append((inputs, named_alike(f"hf:{name}: y_{part}", np.asarray(sets[part][y_key]), names, own)))
         notes += changed
-    for kind, names, used in (("columns", columns, (x_key, y_key)), ("splits", sets, ("train", "test"))):
-        if unused := [n for n in names if n not in used]:
+    for kind, found, used in (("columns", columns, (x_key, y_key)), ("splits", sets, ("train", "test"))):
+        if unused := [n for n in found if n not in used]:
             notes.append(f"{kind} of hf:{name} that are not used: {some(unused)}")
-    labels = getattr(sets["train"], "features", {}).get(y_key)
-    return Source(parts[0], parts[1], names=tuple(getattr(labels, "names", ())), notes=tuple(notes))
+    return Source(parts[0], parts[1], names=names, notes=tuple(notes))

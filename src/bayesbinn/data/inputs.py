@@ -6,26 +6,33 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import UserError
-from .checks import FIRST, LAST, checked_inputs, shifted
+from .checks import FIRST, LAST, Limits, checked_inputs, other_units, shifted
 from .images import image_suffixes, read_image
 from .labels import check_features
 from .npz import read_arrays
 from .tables import read_csv_inputs
 
+FAR = 8  # widths of training's range: no bright image of the same units is that far beyond it
+
 
 def read_inputs(
-    path: Path, input_shape: tuple[int, ...], offset: Sequence[float] = (), features: Sequence[str] = ()
+    path: Path,
+    input_shape: tuple[int, ...],
+    offset: Sequence[float] = (),
+    features: Sequence[str] = (),
+    limits: Limits = (),
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Inputs (N, *input_shape) float32 of a `.npy`, `.npz` (array `x`, else `x_test`), `.csv` or image file, and notes.
 
     Args:
         input_shape: of the network; it decides whether channels are first or last.
-        offset, features: of the training data, see `Data`.
+        offset, features, limits: of the training data, see `Data`.
 
     Raises:
-        UserError: if the file is missing, unreadable, of another shape, empty, or holds NaN or infinity.
+        UserError: if the file is missing, unreadable, of another shape, empty, or holds NaN or infinity; if it is an
+            image, of 0 to 255, and the training data were in other units.
     """
-    suffix = path.suffix.lower()
+    suffix, image = path.suffix.lower(), False
     notes: tuple[str, ...] = ()
     if suffix in (".npy", ".npz"):
         arrays = read_arrays(path)
@@ -37,6 +44,7 @@ def read_inputs(
         found, array = read_csv_inputs(path)
         check_features(str(path), found, features)
     elif suffix in image_suffixes():
+        image = True
         array, remarks = read_image(path, gray=input_shape[0] == 1)
         array, notes = array[None], tuple(f"{path} has {remark}" for remark in remarks)
     else:
@@ -48,4 +56,8 @@ def read_inputs(
     x = checked_inputs(str(path), array, layout)
     if x.shape[1:] != input_shape:
         raise UserError(f"{path} has inputs of shape {tuple(x.shape[1:])}, the network takes {input_shape}")
+    if image and limits and (most := limits[0][1]) + FAR * (most - limits[0][0]) < float(x.max()):
+        span = f"{limits[0][0]:.6g} to {most:.6g}"
+        raise UserError(f"{path} is read as 0 to 255, training had {span}: give an array in those units (.npy)")
+    notes = (*notes, *other_units(str(path), x, limits, features))
     return shifted(str(path), x, offset).float(), notes

@@ -28,7 +28,7 @@ def label_names(what: str, y: Array, count: int, names: Sequence[str] = ()) -> A
     """(N,) str, the class of each example by its name; whole numbers are their own names, or number `names`.
 
     Raises:
-        UserError: for another shape, or labels that are neither whole numbers nor words.
+        UserError: for another shape, labels that are neither whole numbers nor words, or names that are doubled.
 
     >>> label_names("y", np.array([1.0, 10.0]), 2).tolist()
     ['1', '10']
@@ -46,12 +46,28 @@ def label_names(what: str, y: Array, count: int, names: Sequence[str] = ()) -> A
         y = y.astype(str)
     if y.dtype.kind not in "iubU":
         raise UserError(f"{what} is of type {y.dtype}: labels must be whole numbers or names of classes")
+    _check_distinct(what, names)
     if names and y.dtype.kind in "iu":
         wrong = y[(y < 0) | (y >= len(names))]
         if wrong.size:
             raise UserError(f"{what} holds label {wrong[0]}, there are names for 0 to {len(names) - 1}: add the name")
         return np.array(names)[y]
     return y.astype(str)
+
+
+def named_alike(what: str, y: Array, names: Sequence[str], own: Sequence[str]) -> Array:
+    """The labels of a test part by name where its classes are not those of training, so that none changes its meaning.
+
+    >>> named_alike("y_test", np.array([0, 1]), ["cat", "dog"], ["dog", "cat"]).tolist()
+    ['dog', 'cat']
+    """
+    return label_names(what, y, len(y), own) if names and own and list(names) != list(own) else y
+
+
+def _check_distinct(what: str, names: Sequence[str]) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
+    if doubled:
+        raise UserError(f"{what} has two classes named {doubled[0]!r}: give each class a name of its own")
 
 
 def sorted_classes(names: Array) -> tuple[str, ...]:
@@ -81,8 +97,9 @@ def numbered(what: str, names: Array, classes: Sequence[str]) -> Tensor:
     """(N,) int64, the place of each name in `classes`.
 
     Raises:
-        UserError: naming the first that is not there.
+        UserError: naming the first that is not there, or a class that is there twice.
     """
+    _check_distinct(what, classes)
     place = {name: i for i, name in enumerate(classes)}
     distinct, inverse = np.unique(names, return_inverse=True)
     for name in distinct.tolist():

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ..errors import UserError
 from .images import stacked
+from .labels import named_alike
 from .npz import ARRAYS, LAYOUT
 from .source import Array, Source, as_array
 
@@ -29,7 +30,9 @@ def from_memory(data: Any) -> Source:
     pair = isinstance(data, tuple | list) and len(data) == 2
     if pair and all(isinstance(part, tuple | Dataset) for part in data):
         (train, notes), (test, more) = map(_part, data)
-        return Source(train, test, _class_names(data[0]), notes=tuple(dict.fromkeys((*notes, *more))))
+        names, own = map(_class_names, data)
+        test = test[0], named_alike("the test part", test[1], names, own)
+        return Source(train, test, names or own, notes=tuple(dict.fromkeys((*notes, *more))))
     if pair or isinstance(data, Dataset):
         train, notes = _part(data)
         return Source(train, None, _class_names(data), notes=notes)
@@ -66,5 +69,7 @@ def _part(part: Any) -> tuple[_Part, tuple[str, ...]]:
 
 
 def _class_names(part: Any) -> tuple[str, ...]:
-    """What the labels 0, 1, ... are called in a Dataset of torchvision's kind."""
+    """What the labels 0, 1, ... are called in a Dataset of torchvision's kind, or in one that a Subset is of."""
+    while isinstance(part, Subset) and not hasattr(part, "classes"):
+        part = part.dataset
     return tuple(map(str, getattr(part, "classes", ())))

@@ -11,7 +11,16 @@ from torch import Tensor
 from ..errors import UserError
 from ..examples import Examples
 from .batches import AUGMENTATIONS, channels_last
-from .checks import checked_inputs, find_offset, fingerprint, shifted, statistics
+from .checks import (
+    Limits,
+    checked_inputs,
+    find_limits,
+    find_offset,
+    fingerprint,
+    other_units,
+    shifted,
+    statistics,
+)
 from .labels import check_features, label_names, numbered, numbering, sorted_classes
 from .memory import from_memory
 from .readers import read_set
@@ -32,6 +41,7 @@ class Data:
         offset: what was subtracted from each channel or feature, in float64, before float32 lost its differences; ()
             for nothing.  New inputs need the same.
         features: names of the columns, where the data have any.
+        limits: smallest and largest value of the training part before `offset`, see `checks.find_limits`.
         fingerprint: sizes and a digest, to recognise the data.
         notes: what was left out or changed, a sentence each.
     """
@@ -45,6 +55,7 @@ class Data:
     std: Tensor
     offset: tuple[float, ...]
     features: tuple[str, ...]
+    limits: Limits
     fingerprint: str
     notes: tuple[str, ...]
 
@@ -81,6 +92,7 @@ def load_data(
     classes: Sequence[str] = (),
     offset: Sequence[float] | None = None,
     features: Sequence[str] = (),
+    limits: Limits = (),
 ) -> Data:
     """A data set by name, or from memory.
 
@@ -92,8 +104,8 @@ def load_data(
             numbers or names of classes.  Where the test part is missing, a fifth of each class becomes it.
         validation: share of the training set to hold out, in [0, 1); the same examples in every run.
         name: what reports call the data; default: the name that was read, or "data".
-        classes, offset, features: of the data that a network was trained on, for data that it is to be tested on;
-            default: of the training part.
+        classes, offset, features, limits: of the data that a network was trained on, for data that it is to be tested
+            on; default: of the training part.
 
     Raises:
         UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together; it names the
@@ -104,11 +116,13 @@ def load_data(
     >>> load_data((torch.randn(50, 4), ["cat", "dog"] * 25)).classes
     ('cat', 'dog')
     """
+    if not 0 <= validation < 1:
+        raise UserError(f"validation must be a share of the training set, at least 0 and below 1, got {validation}")
     if isinstance(data, Data):
         return data if validation == 0 else _held_out(data, validation)
     named = isinstance(data, str)
     source = read_set(data) if named else from_memory(data)
-    made = _made(name or (data if named else "data"), source, classes, offset, features)
+    made = _made(name or (data if named else "data"), source, classes, offset, features, limits)
     return _held_out(made, validation) if validation else made
 
 
@@ -120,7 +134,7 @@ def load_tasks(names: Sequence[str]) -> list[Data]:
     """
     sources = [read_set(name) for name in names]
     labels = [
-        label_names(name, part[1], len(part[1]))
+        label_names(name, part[1], len(part[1]), source.names)
         for name, source in zip(names, sources, strict=True)
         for part in (source.train, source.test)
         if part is not None
@@ -143,7 +157,12 @@ def to_device(data: Data, device: torch.device) -> Data:
 
 
 def _made(
-    name: str, source: Source, classes: Sequence[str], offset: Sequence[float] | None, features: Sequence[str]
+    name: str,
+    source: Source,
+    classes: Sequence[str],
+    offset: Sequence[float] | None,
+    features: Sequence[str],
+    limits: Limits = (),
 ) -> Data:
     """The data of a source, checked; none is held out for validation."""
     check_features(name, source.features, features)
@@ -174,6 +193,8 @@ def _made(
                 f"float32 cannot tell apart the values of feature {some(far)} of {name}: {some(far.values())} is "
                 "subtracted from them; subtract it too from inputs that you give to the network yourself"
             )
+    limits = limits or find_limits(x)
+    notes += other_units(f"{name}: x_test", x_test, limits, source.features)
     train = Examples(shifted(f"{name}: x_train", x, offset), numbered(f"{name}: y_train", names, classes))
     test = Examples(shifted(f"{name}: x_test", x_test, offset), numbered(f"{name}: y_test", names_test, classes))
     constant = int((train.x.amax(0) == train.x.amin(0)).sum()) if train.x.ndim == 2 else 0
@@ -182,7 +203,18 @@ def _made(
     digest = fingerprint(classes, (train.x, train.y), (test.x, test.y))
     mean, std = statistics(train.x)
     return Data(
-        name, train, None, test, tuple(classes), mean, std, tuple(offset), source.features, digest, tuple(notes)
+        name,
+        train,
+        None,
+        test,
+        tuple(classes),
+        mean,
+        std,
+        tuple(offset),
+        source.features,
+        limits,
+        digest,
+        tuple(notes),
     )
 
 

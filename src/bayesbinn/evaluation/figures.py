@@ -44,6 +44,14 @@ def entropy_histograms(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
     return {"edges": edges.tolist(), "largest": largest, "inputs": inputs}
 
 
+def confusion(prediction: Prediction, labels: Tensor) -> list[list[int]]:
+    """(C, C) counts: rows are labels, columns what they are taken for."""
+    num_classes = prediction.probs.shape[-1]
+    pairs = labels.cpu() * num_classes + prediction.labels.cpu()
+    counts: list[list[int]] = pairs.bincount(minlength=num_classes**2).reshape(num_classes, num_classes).tolist()
+    return counts
+
+
 def examples(prediction: Prediction, labels: Tensor) -> dict[str, list[dict[str, Any]]]:
     """The most and the least certain inputs (by entropy): index, label and predicted distribution."""
     order = prediction.entropy.cpu().argsort(stable=True)

@@ -20,29 +20,31 @@ SCORES = {
 }
 
 
-def ood_inputs(name: str, data: Data) -> Tensor:
-    """The test inputs of the data set `name`, or for "noise" as many uniform ones as `data` has for testing.
+def ood_inputs(name: str, data: Data) -> tuple[Tensor, tuple[str, ...]]:
+    """The test inputs of the data set `name`, or for "noise" as many uniform ones as `data` has for testing; and notes.
 
     The noise is drawn per number, from the smallest to the largest value in the test inputs, from a fixed seed.
 
     Raises:
-        UserError: for a data set that cannot be loaded, is empty, is `data` itself, or has inputs of another shape.
+        UserError: for a data set that cannot be loaded, is empty, has the test inputs of `data`, or inputs of another
+            shape or other columns.
 
     >>> from bayesbinn.data import load_data
-    >>> ood_inputs("noise", load_data("digits")).shape
+    >>> ood_inputs("noise", load_data("digits"))[0].shape
     torch.Size([360, 1, 8, 8])
     """
     like = data.test.x
     if name == NOISE:
         low, high = float(like.min()), float(like.max())
-        return low + (high - low) * torch.rand(like.shape, generator=torch.Generator().manual_seed(0))
-    if name == data.name:
-        raise UserError(f"{name} is what the run is evaluated on: give --ood another data set")
-    x = load_data(name, offset=data.offset).test.x
+        return low + (high - low) * torch.rand(like.shape, generator=torch.Generator().manual_seed(0)), ()
+    outside = load_data(name, offset=data.offset, features=data.features, limits=data.limits)
+    x = outside.test.x
     if x.shape[1:] != like.shape[1:]:
         found, need = tuple(x.shape[1:]), tuple(like.shape[1:])
         raise UserError(f"{name} has inputs of shape {found}, the network takes {need}: choose another for --ood")
-    return x
+    if torch.equal(x, like):  # by whatever name or path
+        raise UserError(f"{name} is what the run is evaluated on, {data.name}: give --ood another data set")
+    return x, outside.notes
 
 
 def compare(inside: Prediction, outside: Prediction) -> dict[str, Any]:

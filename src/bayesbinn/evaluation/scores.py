@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
 from .corruptions import LEVELS, corrupt
-from .figures import entropy_histograms, examples, reliability_bins, risk_coverage_points
+from .figures import confusion, entropy_histograms, examples, reliability_bins, risk_coverage_points
 from .ood import compare
 from .voters import Voters, make_voters
 
@@ -54,7 +54,7 @@ def evaluate_voters(
         voters: whose predictions.
         split: N labelled examples.
         ood: inputs of another kind by name, of the same shape.
-        corruptions: also evaluate the first 2,000 examples under noise, blur and rotation at five strengths.
+        corruptions: also evaluate 2,000 examples, always the same, under noise, blur and rotation at five strengths.
         held_out: labelled examples outside training and `split`, to fit the temperature of the output on.
 
     Returns:
@@ -104,6 +104,7 @@ def evaluate_voters(
             "reliability": {name: reliability_bins(p, labels) for name, p in drawn.items()},
             "risk_coverage": {name: risk_coverage_points(p, labels) for name, p in drawn.items()},
             "entropy": entropy_histograms({"in": best} | {name: of_best for name, (_, of_best) in outside.items()}),
+            "confusion": confusion(best, labels),
             "examples": examples(best, labels),
         },
     }
@@ -132,7 +133,9 @@ def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Examples
 
 
 def _corruptions(voters: Voters, split: Examples) -> dict[str, list[dict[str, float]]]:
-    x, labels = split.x[:CORRUPTED], split.y[:CORRUPTED].cpu()
+    # at random, as files may have one class after the other
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:CORRUPTED].sort().values
+    x, labels = split.x[chosen.to(split.x.device)], split.y.cpu()[chosen]
     untouched = _corrupted_point(_checked(voters.best(x.float()), "mean"), labels, 0, 0.0)
     found = {}
     for kind, levels in LEVELS.items():

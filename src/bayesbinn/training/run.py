@@ -225,6 +225,7 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "offset": list(data.offset),
         "features": list(data.features),
         "data": data.fingerprint,
+        "limits": [list(pair) for pair in data.limits],
         "config": settings_of(config),
     }
     return Trainer(net, optimizer_of(net, config, len(data.train)), course, config, run, description, world)
@@ -240,7 +241,7 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
-    write_report(run / "report.html", run_page([run], net, settings_of(config), data.test.x, result))
+    write_report(run / "report.html", run_page([run], net, settings_of(config), data.test.x, result, data.classes))
     del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
     made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})
@@ -273,7 +274,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     net = build_model(config, shape, num_classes)
     binary_(net, config).to(found)
     load_state(net, model, run)
-    return net.eval(), config, {**description, "input_shape": shape}
+    return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs lack limits
 
 
 def check_new(run: Path) -> None:

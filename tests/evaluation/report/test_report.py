@@ -9,10 +9,13 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
+from bayesbinn import predict
 from bayesbinn.data import load_data
 from bayesbinn.evaluation.ood import ood_inputs
 from bayesbinn.evaluation.report import Page, run_page, stream_page, write_report
+from bayesbinn.evaluation.report.classes import classes
 from bayesbinn.evaluation.report.page import render
 from bayesbinn.evaluation.scores import evaluate_voters
 from bayesbinn.evaluation.voters import make_voters
@@ -22,7 +25,7 @@ from tests.runs import TINY, blobs_file
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = ["result", "training", "calibration", "samples", "selective", "outside", "corruptions", "weights"]
-SECTIONS += ["examples", "made"]
+SECTIONS += ["classes", "confusion", "examples", "made"]
 PHONE = 360
 
 # inside the page: runs before anything else, and tells the frame around it what it saw
@@ -34,6 +37,7 @@ addEventListener("load", () => {
   const charts = [...document.querySelectorAll("figure > svg")], box = e => e.getBoundingClientRect();
   seen.requests = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
   seen.images = [...document.images].map(i => i.complete && i.naturalWidth > 0);
+  seen.bars = [...document.querySelectorAll(".bar")].map(b => box(b).height);
   seen.heights = charts.map(s => box(s).height);
   seen.text = charts.flatMap(s => [...s.querySelectorAll("text")].map(
     t => parseFloat(getComputedStyle(t).fontSize) * s.getScreenCTM().a));
@@ -54,9 +58,11 @@ def report(tmp_path_factory):
     first = (run / "report.html").read_text(encoding="utf-8")
     net, config, _ = load_run(run)
     data = load_data("digits")
-    outside = {"noise": ood_inputs("noise", data)}
+    outside = {"noise": ood_inputs("noise", data)[0]}
     result = evaluate_voters(make_voters([net], 4), data.test, ood=outside, corruptions=True)
-    write_report(run / "report.html", run_page([run], net, dataclasses.asdict(config), data.test.x, result))
+    write_report(
+        run / "report.html", run_page([run], net, dataclasses.asdict(config), data.test.x, result, data.classes)
+    )
     return run / "report.html", result, first
 
 
@@ -116,6 +122,40 @@ def test_the_report_of_a_run_holds_what_it_promises(report):
     assert "saturated" in text
     assert "<title>a &lt;run&gt;" in text
     assert not list(path.parent.glob(".report*"))  # nothing half-written stays
+
+
+def test_the_table_of_classes_and_the_matrix_count_the_predictions(report):
+    path, result, _ = report
+    net, *_ = load_run(path.parent)
+    test = load_data("digits").test
+    named = predict(net, test.x, 4).labels
+    outline = Outline(path.read_text(encoding="utf-8"))
+    matrix = outline.tables["Test examples: rows are labels, columns what they are taken for"][
+        10:
+    ]  # the first is empty
+    shown = outline.tables["Every class"][5:]
+    for c in range(10):
+        row = [int(((test.y == c) & (named == other)).sum()) for other in range(10)]
+        assert matrix[11 * c : 11 * c + 11] == [str(c), *(str(n) if n else "·" for n in row)]
+        right = row[c] / max(int((named == c).sum()), 1)
+        assert shown[5 * c : 5 * c + 3] == [str(c), str(sum(row)), f"{100 * row[c] / sum(row):.1f} %"]
+        assert shown[5 * c + 3] in (f"{100 * right:.1f} %", "–")
+    assert [sum(row) for row in result["figures"]["confusion"]] == torch.bincount(test.y).tolist()
+
+
+def test_classes_have_their_names_and_of_many_the_worst_are_shown():
+    counts = [[0] * 30 for _ in range(30)]
+    for c in range(29):
+        counts[c][c], counts[c][(c + 1) % 30] = c, 29 - c
+    names = [f"name {c}" for c in range(30)]
+    (section,) = classes({"figures": {"confusion": counts}}, names)
+    assert section.table.caption == "The 20 of 30 classes that are found least"
+    assert section.table.rows[0] == ["name 0", "29", "0.0 %", "–", "name 1 (29)"]
+    assert len(section.table.rows) == 20
+    table, matrix = classes({"figures": {"confusion": [[3, 1], [0, 0]]}}, ["cat", "dog"])
+    assert table.table.rows == [["cat", "4", "75.0 %", "100.0 %", "dog (1)"], ["dog", "0", "–", "0.0 %", "–"]]
+    assert matrix.table.rows == [["cat", "3", "1"], ["dog", "·", "·"]]
+    assert 'style="--share:75%"' in render(Page("a", "", [], [matrix]))
 
 
 def test_the_first_report_shows_the_numbers_of_evaluation_json(report):
@@ -178,7 +218,8 @@ def test_a_damaged_log_is_said_in_one_line_and_the_rest_is_shown(report, tmp_pat
     log = tmp_path / "run" / "metrics.jsonl"
     log.write_bytes(log.read_bytes()[:-30])  # the last of two lines is cut
     net, config, _ = load_run(tmp_path / "run")
-    page = run_page([tmp_path / "run"], net, dataclasses.asdict(config), load_data("digits").test.x, result)
+    data = load_data("digits")
+    page = run_page([tmp_path / "run"], net, dataclasses.asdict(config), data.test.x, result, data.classes)
     assert page.notes == [f"{log} is damaged: 1 of 2 lines cannot be read, the first is line 2; they are left out"]
     text = render(page)
     assert page.notes[0] in text
@@ -221,6 +262,7 @@ def test_in_a_browser(kind, width, dark, request, tmp_path):
     assert all(seen["images"])
     assert len(seen["heights"]) == {"report": 16, "stream": 5}[kind]
     assert min(seen["heights"]) > 150
+    assert max(seen["bars"], default=0) < 30  # name, bar and share stand in one line
     assert min(seen["text"]) >= 11  # px, readable on a phone
     assert seen["cut"] == []
     assert seen["overflow"] <= 0  # nothing sticks out to the side

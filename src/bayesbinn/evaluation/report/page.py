@@ -10,11 +10,15 @@ from ...files import write_text
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the heads of the columns, and rows of as many cells; the first cell is the row's head."""
+    """A caption, the heads of the columns, and rows of as many cells; the first cell is the row's head.
+
+    `shades`: how strongly the other cells of each row are coloured, 0 to 1; none are without it.
+    """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    shades: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Example:
     alt: str
     verdict: str
     right: bool
-    probs: Sequence[tuple[int, float]]
+    probs: Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)

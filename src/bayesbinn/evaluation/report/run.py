@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...files import read_json_lines
 from ..figures import natural_histograms, network_size
 from .charts import Axis, Series, chart
+from .classes import classes
 from .made import made, size
 from .page import Example, Figure, Page, Section, Table, percent
 from .uncertainty import SCORES, best_score, calibration, called, corruptions, outside, samples, selective, weights
@@ -28,7 +29,12 @@ LOGGED = {"epoch", "loss", "nll", "accuracy"}  # in every line of metrics.jsonl
 
 
 def run_page(
-    runs: Sequence[Path], net: nn.Module, config: dict[str, Any], inputs: Tensor, evaluation: dict[str, Any]
+    runs: Sequence[Path],
+    net: nn.Module,
+    config: dict[str, Any],
+    inputs: Tensor,
+    evaluation: dict[str, Any],
+    names: Sequence[str],
 ) -> Page:
     """The report of a run, or of an ensemble of several.
 
@@ -38,6 +44,7 @@ def run_page(
         net, config: of the (first) run; config its settings by name.
         inputs: the test inputs that the examples' indices point into; shown if they are images (N, C, H, W).
         evaluation: of `evaluation.evaluate_voters`.
+        names: of the C classes.
     """
     alone = len(runs) == 1
     log, notes = read_json_lines(runs[0] / "metrics.jsonl", LOGGED) if alone else ([], [])
@@ -51,7 +58,8 @@ def run_page(
         outside(evaluation),
         corruptions(evaluation),
         weights(natural_histograms(net), evaluation) if evaluation["posterior"] else None,
-        _examples(evaluation, inputs),
+        *classes(evaluation, names),
+        _examples(evaluation, inputs, names),
         made(config, bytes_of),
     )
     return Page(
@@ -141,20 +149,20 @@ def _training(log: Sequence[dict[str, Any]]) -> Section | None:
     return Section("training", "Training", figures=figures)
 
 
-def _examples(evaluation: dict[str, Any], inputs: Tensor) -> Section:
+def _examples(evaluation: dict[str, Any], inputs: Tensor, names: Sequence[str]) -> Section:
     low, high = float(inputs.min()), float(inputs.max())
 
     def example(entry: dict[str, Any]) -> Example:
-        index, label, probs = entry["index"], entry["label"], entry["probs"]
+        index, label, probs = entry["index"], names[entry["label"]], entry["probs"]
         order = sorted(range(len(probs)), key=lambda c: -probs[c])[:4]
-        predicted = order[0]
-        sure = percent(probs[predicted], 0)
+        predicted = names[order[0]]
+        sure = percent(probs[order[0]], 0)
         return Example(
             image=png((inputs[index] - low) / max(high - low, 1e-12)) if inputs.ndim == 4 else "",
             alt=f"Test image {index}, labelled {label}, predicted {predicted} at {sure}",
             verdict=f"{predicted}, right" if predicted == label else f"{predicted}, wrong: it is {label}",
             right=predicted == label,
-            probs=[(c, probs[c]) for c in order],
+            probs=[(names[c], probs[c]) for c in order],
         )
 
     chosen = evaluation["figures"]["examples"]

@@ -128,7 +128,7 @@ def corruptions(evaluation: dict[str, Any]) -> Section | None:
         words = f"{start[key]:.3f} untouched; at strength 5: {ends}."
         figures.append(chart(title, words, lines, Axis("strength"), y))
     text = (
-        f"The first {start['num_examples']:,} test inputs with added noise, blurred, and rotated, at strengths 1 to 5 "
+        f"{start['num_examples']:,} of the test inputs with added noise, blurred, and rotated, at strengths 1 to 5 "
         "(0: untouched)."
     )
     return Section("corruptions", "Damaged inputs", text, figures)
