@@ -15,7 +15,7 @@ import torch
 from bayesbinn.training import UserError
 from bayesbinn.training.config import make
 from bayesbinn.training.continual import build, joint, train_continual
-from bayesbinn.training.loop import Callbacks, StoppedError
+from bayesbinn.training.course import Callbacks, StoppedError
 from bayesbinn.training.strategies import STRATEGIES, ContinualConfig
 from bayesbinn.training.tasks import load_stream
 

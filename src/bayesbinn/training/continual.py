@@ -18,10 +18,11 @@ from ..locks import one_writer
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import predict
 from .config import settings_of
+from .course import Callbacks, Course
 from .distributed import World
-from .loop import Callbacks, Course, Trainer
+from .loop import Trainer
 from .models import build_model
-from .run import begin, binary_, check_augment, find_device, optimizer_of, started
+from .start import begin, binary_, check_augment, find_device, optimizer_of, started
 from .strategies import STRATEGIES, ContinualConfig
 from .tasks import absolute, fingerprint, load_stream, statistics
 
