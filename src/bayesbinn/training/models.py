@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
+from ..nn.convert import TWINS
 from .options import option
 
 
@@ -177,8 +178,8 @@ def build_model(
 
 def real_layers(net: nn.Module, config: ModelConfig) -> list[str]:
     """Names of the layers that stay real: the first and the last with `real_ends`, else none."""
-    names = [name for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    return [names[0], names[-1]] if config.real_ends else []
+    names = [name for name, module in net.named_modules() if type(module) in TWINS]
+    return [*names[:1], *names[1:][-1:]] if config.real_ends else []
 
 
 def _head(config: ModelConfig, features: int, num_classes: int) -> list[nn.Module]:

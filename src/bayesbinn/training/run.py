@@ -13,6 +13,7 @@ from torch import nn
 from ..continual import from_tasks
 from ..data import Data, absolute, load_data, to_device
 from ..environment import environment
+from ..errors import UserError
 from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
@@ -27,6 +28,7 @@ from .distributed import World, connect
 from .load import load_run
 from .loop import Trainer
 from .models import OWN, Normalize, build_model
+from .own import check_outputs, ignored, restored_on_error
 from .start import begin, binary_, check_augment, check_world, find_device, optimizer_of, started
 
 
@@ -86,7 +88,7 @@ def fit(
 
     Args:
         net: a network of your own, trained in place: real, and made binary here, or with the binary layers that you
-            want; or the name of a model ("mlp", ...).
+            want; or the name of a model ("mlp", ...). One that is refused stays as it was.
         data: a `Data`, or what `load_data` takes: the name of a data set, or arrays.
         output: the run's folder; none is kept by default.
         resume: go on with the run in `output`.
@@ -99,14 +101,18 @@ def fit(
     >>> fitted.evaluation["mode"]["accuracy"] > 0.5
     True
     """
+    if "model" in settings:
+        raise UserError(f"the first argument of fit is the network, got model={settings['model']!r} too: leave it out")
+    if not isinstance(net, str | nn.Module):
+        raise UserError(f"fit takes a network or the name of a model, got {net!r}: give it first")
     own = None if isinstance(net, str) else net
-    loaded = data if isinstance(data, Data) else load_data(data, settings.get("validation", 0.0))
-    settings = {**settings, "data": loaded.name, "model": net if isinstance(net, str) else OWN}
+    name = data if isinstance(data, str) else data.name if isinstance(data, Data) else "data"
+    settings = {**settings, "data": name, "model": net if isinstance(net, str) else OWN}
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
         with one_writer(run):
-            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=4))
-            return _train(settings, run, resume, notes, World(), loaded, own)
+            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=5))
+            return _train(settings, run, resume, notes, World(), data, own)
 
 
 def _train(
@@ -115,30 +121,42 @@ def _train(
     resume: bool,
     callbacks: Callbacks | None,
     world: World,
-    data: Data | None = None,
+    data: Any = None,
     net: nn.Module | None = None,
 ) -> Fitted:
+    with restored_on_error(net):
+        trainer, loaded = _prepared(settings, run, resume, callbacks or Callbacks(), world, data, net)
+    trainer.fit(callbacks)
+    return Fitted(*(_finished(trainer, loaded) if world.main else (trainer.net, {})), trainer.config)
+
+
+def _prepared(
+    settings: dict[str, Any], run: Path, resume: bool, callbacks: Callbacks, world: World, data: Any, net: Any
+) -> tuple[Trainer, Data]:
+    """The trainer, with everything checked, and its data; `data` and `net` are what a person has in memory, or None."""
     with world.together():
         config, resuming = started(Config, settings, run, resume, world, absolute)
         check_world(config, world)
         device = find_device(config.device)
-        data = to_device(data or load_data(config.data, config.validation), device)
-        check_augment(config, data.input_shape)
+        found = to_device(load_data(config.data if data is None else data, config.validation), device)
+        check_augment(config, found.input_shape)
+        notes = [*config.notes, *found.notes]
         config = replace(config, data=absolute(config.data))
         torch.manual_seed(config.seed)
         if net is None:
-            net = build_model(config, data.input_shape, data.num_classes, data.mean, data.std)
+            net = build_model(config, found.input_shape, found.num_classes, found.mean, found.std)
         else:
-            net = nn.Sequential(Normalize(data.mean, data.std, len(data.input_shape)), net)
+            check_outputs(net, found, config.seed)
+            notes += ignored(net, config)
+            net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net)
         binary_(net, config).to(device)
-        for note in (*config.notes, *data.notes) if world.main else ():
-            (callbacks or Callbacks()).note(note)
+        for note in notes if world.main else ():
+            callbacks.note(note)
     world.shard_(net)
-    trainer = _trainer(net, data, config, run, world)
+    trainer = _trainer(net, found, config, run, world)
     with world.together():
         begin(trainer, resuming)
-    trainer.fit(callbacks)
-    return Fitted(*(_finished(trainer, data) if world.main else (net, {})), config)
+    return trainer, found
 
 
 def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World) -> Trainer:
