@@ -228,6 +228,43 @@ def test_joint_training_sees_every_task_at_once() -> None:
     assert torch.equal(mixed[2].test.y, stream[2].test.y)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [({}, [60, 80]), ({"strategy": "joint"}, [140, 140]), ({"num_data": 7}, [7, 7])],
+    ids=["prior", "joint", "given"],
+)
+def test_the_rule_counts_the_examples_of_the_task(tmp_path: Path, settings: dict[str, Any], sizes: list[int]) -> None:
+    write_tasks(tmp_path, seed=0)
+    found: dict[int, set[float]] = {}
+
+    def note(run: Path, callbacks: Callbacks, resume: bool = False) -> None:
+        config = make(ContinualConfig, small({"data": f"tasks:{tmp_path}", "batch_size": 10, **settings}))
+        trainer, _ = build(config, load_stream(config), run)
+        if resume:
+            trainer.load()
+        callbacks.step = lambda done, total: found.setdefault(trainer.index, set()).update(
+            group["num_data"] for group in trainer.optimizer.rules[0].param_groups
+        )
+        trainer.fit(callbacks)
+
+    run = tmp_path / "run"
+    run.mkdir()
+    asked = iter(range(1000))
+    with pytest.raises(StoppedError):
+        note(run, Callbacks(stop=lambda: next(asked) == 8))  # in the second task, whose N a checkpoint has to keep
+    assert found == {0: {sizes[0]}, 1: {sizes[1]}}
+    note(run, Callbacks(), resume=True)
+    assert found == {0: {sizes[0]}, 1: {sizes[1]}}
+
+
+def test_a_buffer_may_hold_all_tasks_of_any_size(tmp_path: Path) -> None:
+    write_tasks(tmp_path, seed=0)  # 60 and 80 examples
+    settings = small({"data": f"tasks:{tmp_path}", "batch_size": 10, "strategy": "replay"})
+    train_continual({**settings, "buffer": 140}, tmp_path / "run")
+    with pytest.raises(UserError, match="buffer 141 is larger than the data, 140 examples in all: lower it"):
+        train_continual({**settings, "buffer": 141}, tmp_path / "other")
+
+
 def test_every_epoch_of_a_stream_is_logged(tmp_path: Path) -> None:
     train_continual(small({"epochs": 2}), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

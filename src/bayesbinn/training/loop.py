@@ -30,6 +30,7 @@ from .config import Config
 from .course import Callbacks, Course, StoppedError
 from .distributed import World
 from .measure import mode_metrics, posterior_metrics
+from .methods import count_data_
 from .restore import check_description
 from .schedule import Schedule
 from .state import Progress, State
@@ -122,6 +123,7 @@ class Trainer:
         self.index, self.task, self.following = index, stream[index], None
         if self.course.blend and index + 1 < len(stream):
             self.following = stream[index + 1]
+        count_data_(self.optimizer, c.method_options, len(self.task.train))
         size = len(self.task.train) // self.course.share
         self.batches_per_epoch = size // c.batch_size
         self.total_steps = c.epochs * self.batches_per_epoch

@@ -111,10 +111,12 @@ Make = Callable[[nn.Module, NetworkOptimizer, Any, Stream, int], continual.Strat
 
 
 def _replay(net: nn.Module, optimizer: NetworkOptimizer, o: Any, stream: Stream, seed: int) -> continual.Strategy:
-    total = len(stream[0].train) * len(stream)
-    if o.buffer > total:
-        raise UserError(f"buffer {o.buffer} is larger than the data, {total} examples in all: lower it")
-    return continual.Replay(o.buffer, seed=seed)
+    total = 0
+    for task in stream:  # each is built anew: as few as it takes
+        total += len(task.train)
+        if o.buffer <= total:
+            return continual.Replay(o.buffer, seed=seed)
+    raise UserError(f"buffer {o.buffer} is larger than the data, {total} examples in all: lower it")
 
 
 @dataclass(frozen=True)
