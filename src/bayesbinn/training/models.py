@@ -32,8 +32,14 @@ class ModelConfig:
     real_ends: bool = option(False, "keep the first and the last layer real")
 
 
-# what says how large each network is; the others of these settings have no effect on it
-SIZES = {"mlp": ("width", "depth"), "vgg-small": ("width_multiplier",), "resnet18": ("width_multiplier",), "own": ()}
+# what each network is built from; the others of these settings have no effect on it
+_LAYERS = ("dropout", "affine", "output_scale")
+TAKES = {
+    "mlp": ("width", "depth", *_LAYERS),
+    "vgg-small": ("width_multiplier", *_LAYERS),
+    "resnet18": ("width_multiplier", *_LAYERS),
+    "own": (),
+}
 
 
 class Normalize(nn.Module):

@@ -9,9 +9,8 @@ from torch import Tensor
 from .. import data as sets
 from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rotated, split
 from ..errors import UserError, unknown
-from .strategies import ContinualConfig
+from .strategies import FOLDER, ContinualConfig
 
-FOLDER = "tasks:"
 KINDS = ("permuted", "rotated", "split")
 
 
