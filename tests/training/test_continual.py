@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from bayesbinn.training import UserError
+from bayesbinn.continual import TaskBatchNorm, set_task, task_logits
+from bayesbinn.prediction import predict
+from bayesbinn.training import UserError, load_run, train
 from bayesbinn.training.config import make
 from bayesbinn.training.continual import build, joint, train_continual
 from bayesbinn.training.course import Callbacks, StoppedError
@@ -142,6 +144,11 @@ def test_resuming_with_another_stream_is_refused(tmp_path: Path) -> None:
         train_continual({"data": "permuted-digits"}, tmp_path / "run", resume=True)
     with pytest.raises(UserError, match="was started with stream_seed = 0, not 5"):
         train_continual({"stream_seed": 5}, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="is a run of bayesbinn continual: resume it with that command"):
+        train({}, tmp_path / "run", resume=True)
+    train({"epochs": 1, "width": 16, "samples": 0}, tmp_path / "one")
+    with pytest.raises(UserError, match="is a run of bayesbinn train: resume it with that command"):
+        train_continual({}, tmp_path / "one", resume=True)
     write_tasks(folder, seed=1)  # the same files, other contents
     with pytest.raises(UserError, match="of another run: stream is"):
         train_continual({}, tmp_path / "run", resume=True)
@@ -263,6 +270,36 @@ def test_a_buffer_may_hold_all_tasks_of_any_size(tmp_path: Path) -> None:
     train_continual({**settings, "buffer": 140}, tmp_path / "run")
     with pytest.raises(UserError, match="buffer 141 is larger than the data, 140 examples in all: lower it"):
         train_continual({**settings, "buffer": 141}, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"statistics": "task", "affine": True}, {"statistics": "layer", "data": "split-digits", "head": "multi"}],
+    ids=["none", "task", "heads"],
+)
+def test_a_loaded_run_of_a_stream_is_the_network_that_was_measured(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = train_continual(small({**settings, "epochs": 4}), tmp_path / "run")
+    net, config, description = load_run(tmp_path / "run")
+    assert isinstance(config, ContinualConfig)
+    assert description["classes"] == [str(i) for i in range(10)]
+    stream = load_stream(config)
+    for index, task in enumerate(stream):  # of the tasks, the last is in force
+        set_task(net, index)
+        labels = predict(net, task.test.x, 0, output=lambda z, task=task: task_logits(z, task.outputs)).labels
+        assert float((labels == task.test.y).double().mean()) == pytest.approx(result["mode_row"][index])
+    again, _, _ = load_run(tmp_path / "run")
+    norms = [m.task for m in again.modules() if isinstance(m, TaskBatchNorm)]
+    assert norms == [1, 1] * (settings.get("statistics") == "task")
+
+
+def test_a_run_stopped_in_its_second_task_has_the_statistics_of_the_latest(tmp_path: Path) -> None:
+    tasks = []
+    for steps in (11, 12):  # the first task has 11
+        run = tmp_path / str(steps)
+        with pytest.raises(StoppedError):
+            train_continual(small({"statistics": "task"}), run, callbacks=stopping_at(steps))
+        tasks += [m.task for m in load_run(run)[0].modules() if isinstance(m, TaskBatchNorm)]
+    assert tasks == [0, 0, 1, 1]
 
 
 def test_every_epoch_of_a_stream_is_logged(tmp_path: Path) -> None:

@@ -5,18 +5,20 @@ from typing import Any
 
 from torch import nn
 
+from ..continual import set_task
 from ..errors import UserError
 from .checkpoint import damaged, load_checkpoint
-from .config import Config, make_config, read_toml
-from .models import build_model
+from .config import Config, make, read_toml
 from .restore import check_description, load_state
-from .start import binary_, find_device
+from .start import find_device, kind_of, make_network
+from .strategies import ContinualConfig
 
 
 def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Config, dict[str, Any]]:
     """The trained network of a run, in evaluation mode, with its configuration and description.
 
-    The network takes inputs in the units of the data files.
+    The network takes inputs in the units of the data files.  That of a stream is as the latest task left it, with the
+    statistics of that task (see `continual.set_task`).
 
     Returns:
         (net, config, description); description holds `input_shape` and `num_classes`, of the network.
@@ -27,15 +29,32 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     run, found = Path(run), find_device(device)
     if not (run / "config.toml").exists():
         raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
-    config = make_config(read_toml(run / "config.toml"))
+    settings = read_toml(run / "config.toml")
+    config = make(kind_of(settings), settings)
     model, _, state = load_checkpoint(run)
     try:
         description = state["description"]
         check_description(description, {"model": config.model, "method": config.method}, run)
         shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
+        begun = state["progress"]["epoch"] + (state["progress"]["batch"] > 0)
     except KeyError as error:
         raise damaged(run, error) from None
-    net = build_model(config, shape, num_classes)
-    binary_(net, config).to(found)
+    net = make_network(config, shape, num_classes).to(found)
     load_state(net, model, run)
-    return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs lack limits
+    set_task(net, max(0, begun - 1) // config.epochs)
+    return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs, and streams, lack limits
+
+
+def of_one_task(run: Path, config: Config) -> None:
+    """Refuse a run whose network has to be told the task.
+
+    Raises:
+        UserError: saying what to do.
+    """
+    if isinstance(config, ContinualConfig):
+        own = ["outputs"] * (config.head == "multi") + ["statistics"] * (config.statistics == "task")
+        if own:
+            raise UserError(
+                f"{run} has {' and '.join(own)} of its own for each task, and no task is named here: use it from "
+                "Python with training.load_run, continual.set_task and continual.task_logits"
+            )

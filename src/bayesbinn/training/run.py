@@ -27,9 +27,9 @@ from .course import Callbacks, Course
 from .distributed import World, connect
 from .load import load_run
 from .loop import Trainer
-from .models import OWN, Normalize, build_model
+from .models import OWN, Normalize
 from .own import check_outputs, ignored, restored_on_error
-from .start import begin, binary_, check_augment, check_world, find_device, optimizer_of, started
+from .start import begin, binary_, check_augment, check_world, find_device, make_network, optimizer_of, started
 
 
 def train(
@@ -144,12 +144,13 @@ def _prepared(
         config = replace(config, data=absolute(config.data))
         torch.manual_seed(config.seed)
         if net is None:
-            net = build_model(config, found.input_shape, found.num_classes, found.mean, found.std)
+            net = make_network(config, found.input_shape, found.num_classes, found.mean, found.std)
         else:
             check_outputs(net, found, config.seed)
             notes += ignored(net, config)
             net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net)
-        binary_(net, config).to(device)
+            binary_(net, config)
+        net.to(device)
         for note in notes if world.main else ():
             callbacks.note(note)
     world.shard_(net)

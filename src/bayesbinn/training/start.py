@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import _native
+from ..continual import normalize_
 from ..errors import UserError
 from ..files import write_text
 from ..locks import LOCK
@@ -18,9 +19,11 @@ from .config import Config, make, read_toml, settings_of, to_toml
 from .distributed import World
 from .loop import Trainer
 from .methods import make_binary_, make_optimizer
-from .models import real_layers
+from .models import build_model, real_layers
+from .strategies import ContinualConfig
 
 C = TypeVar("C", bound=Config)
+N = TypeVar("N", bound=nn.Module)
 
 
 @contextmanager
@@ -44,7 +47,11 @@ def started(
     """
     resuming = world.any(resume and (run / "config.toml").exists())
     if resuming:
-        config = make(kind, read_toml(run / "config.toml"))
+        content = read_toml(run / "config.toml")
+        if kind_of(content) is not kind:
+            command = "continual" if kind is Config else "train"
+            raise UserError(f"{run} is a run of bayesbinn {command}: resume it with that command")
+        config = make(kind, content)
         stored = settings_of(config)
         for key, value in settings.items():
             value = absolute(value) if key == "data" and isinstance(value, str) else value
@@ -70,7 +77,28 @@ def begin(trainer: Trainer, resuming: bool) -> None:
         write_text(run / "config.toml", to_toml(trainer.config))
 
 
-def binary_(net: nn.Module, config: Config) -> nn.Module:
+def kind_of(settings: dict[str, Any]) -> type[Config]:
+    """Of which kind a run with these settings is: of one task, or of a stream."""
+    return ContinualConfig if "strategy" in settings else Config
+
+
+def make_network(
+    config: Config,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+) -> nn.Sequential:
+    """The configuration's network as its method trains it; the arguments are those of `build_model`."""
+    net = build_model(config, input_shape, num_outputs, mean, std)
+    if isinstance(config, ContinualConfig):
+        statistics: Any = config.statistics
+        binary = config.method_row.binarizer is not None
+        normalize_(net, statistics, config.tasks, config.output_gain, binary=binary)
+    return binary_(net, config)
+
+
+def binary_(net: N, config: Config) -> N:
     """Make a network what the configuration's method trains, in place."""
     with users():
         exclude = real_layers(net, config)
