@@ -8,7 +8,7 @@ from .. import deploy
 from ..errors import UserError
 from ..files import write_bytes
 from ..training import load_run
-from ..training.load import of_one_task
+from ..training.load import check_one_task
 from .notes import refuse_options
 
 ENDINGS = {"bbnn": ".bbnn", "c": "-c", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
@@ -66,7 +66,7 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
     if run.suffix == ".bbnn" and not run.exists():
         raise UserError(f"no file at {run}: write one with bayesbinn export RUN --output {run}")
     net, config, description = load_run(run)
-    of_one_task(run, config)
+    check_one_task(run, config)
     shape = tuple(description["input_shape"])
     if any(description["offset"]):
         raise UserError(

@@ -11,7 +11,7 @@ from ..data import read_inputs
 from ..posterior import has_posterior
 from ..prediction import predict as predict_network
 from ..training import load_run
-from ..training.load import of_one_task
+from ..training.load import check_one_task
 from .notes import refuse_options, show_notes
 
 COLUMNS = ("file", "index", "label", "class", "probability", "entropy", "mutual_information")
@@ -34,7 +34,7 @@ def predict(
 ) -> None:
     """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, .csv, or an image)."""
     net, config, description = load_run(run, device)
-    of_one_task(run, config)
+    check_one_task(run, config)
     if not has_posterior(net):
         refuse_options(
             f"--{{}} has no effect: {run} is one network, without a posterior",

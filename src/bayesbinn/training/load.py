@@ -45,7 +45,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs, and streams, lack limits
 
 
-def of_one_task(run: Path, config: Config) -> None:
+def check_one_task(run: Path, config: Config) -> None:
     """Refuse a run whose network has to be told the task.
 
     Raises:
