@@ -42,7 +42,8 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     net = make_network(config, shape, num_classes).to(found)
     load_state(net, model, run)
     set_task(net, max(0, begun - 1) // config.epochs)
-    return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs, and streams, lack limits
+    # older runs, and streams, lack limits
+    return net.eval(), config, {"limits": [], **description, "input_shape": shape}
 
 
 def check_one_task(run: Path, config: Config) -> None:
