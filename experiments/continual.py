@@ -19,7 +19,7 @@ from bayesbinn.files import write_text
 from bayesbinn.recipes.recipe import read_results
 from bayesbinn.training.config import read_toml
 from bayesbinn.training.continual import train_continual
-from bayesbinn.training.loop import Callbacks
+from bayesbinn.training.course import Callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
 

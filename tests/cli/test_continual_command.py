@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -81,3 +82,33 @@ def test_help_names_every_strategy_and_real_defaults() -> None:
 def test_quiet_prints_nothing(tmp_path: Path) -> None:
     assert call("permuted-digits", *SMALL, "-q", "--output", str(tmp_path / "run")) == (0, "")
     assert (tmp_path / "run/results.json").exists()
+
+
+def test_what_other_commands_do_with_a_run_of_a_stream(tmp_path: Path) -> None:
+    def other(*words: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(main, [*words])
+        return result.exit_code, result.stdout, result.stderr
+
+    run, own, inputs = str(tmp_path / "run"), str(tmp_path / "own"), str(tmp_path / "x.npy")
+    np.save(inputs, np.zeros((2, 8, 8)))
+    assert call("permuted-digits", *SMALL, "-q", "--output", run)[0] == 0
+    status, text, _ = other("inspect", run)
+    assert status == 0
+    assert "mlp for permuted-digits, trained with bayesbinn" in text
+    status, text, notes = other("predict", run, inputs)
+    assert status == 0
+    assert len(text.splitlines()) == 3
+    assert notes == "note: inputs are taken as they are, permuted-digits permutes them\n"
+    assert other("export", run)[0] == 0
+    assert (tmp_path / "run.bbnn").exists()
+    status, _, text = other("evaluate", run)
+    assert (status, text.count("\n")) == (2, 1)
+    assert f"{run} learned task after task, and was measured then: see results.json and report.html there" in text
+
+    heads = ("--head", "multi", "--statistics", "task", "--strategy", "naive")
+    assert call("split-digits", *SMALL, *heads, "-q", "--output", own)[0] == 0
+    assert other("inspect", own)[0] == 0
+    for words in (("predict", own, inputs), ("export", own)):
+        status, _, text = other(*words)
+        assert (status, text.count("\n")) == (2, 1)
+        assert f"{own} has outputs and statistics of its own for each task, and no task is named here" in text

@@ -8,10 +8,15 @@ import sys
 import time
 
 import pytest
+import torch
 
 from bayesbinn.files import HOST
 from bayesbinn.locks import one_writer
+from bayesbinn.recipes.recipe import find_recipe
+from bayesbinn.recipes.reproduce import _collect
+from bayesbinn.training import train
 from bayesbinn.training.checkpoint import load_checkpoint
+from bayesbinn.training.course import Callbacks, StoppedError
 
 RECIPE = """
 title = "two runs"
@@ -92,6 +97,37 @@ def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
     third = cli("reproduce", "digits", "--work", "elsewhere")
     assert "1 runs to do, 1 stored" in third.stdout
     assert stored(tmp_path)["ste"]["0"]["settings"]["clip"] == 0.5
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(cli, recipe, tmp_path):
+    folder = tmp_path / "runs" / "reproduce" / "digits-smoke" / "ste-0"
+    folder.parent.mkdir(parents=True)
+    threads = (os.cpu_count() or 1) + 1  # as on a machine with more cores
+    settings = {"width": 16, "depth": 1, "samples": 2, "epochs": 2, "method": "ste", "seed": 0, "threads": threads}
+    before = torch.get_num_threads()
+    with pytest.raises(StoppedError):
+        train(settings, folder, callbacks=Callbacks(stop=lambda: True))
+    torch.set_num_threads(before)
+    folder.with_name("ste-0.toml").write_text((folder / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    done = cli("reproduce", "digits")
+    assert done.exit_code == 0, done.output
+    assert f"ste, seed 0: training in {folder.relative_to(tmp_path)} by {threads} threads, as it began" in done.stdout
+    assert stored(tmp_path)["ste"]["0"]["config"]["threads"] == threads
+    assert "warn" not in folder.with_name("ste-0.log").read_text().lower()
+
+
+def test_a_log_that_is_damaged_is_said_and_the_rest_is_stored(recipe, tmp_path):
+    found = find_recipe(tmp_path / "experiments", "digits", "smoke")
+    folder = tmp_path / "work" / "digits-smoke" / "ste-0"
+    train(found.run_settings("ste", 0), folder)
+    file = folder / "metrics.jsonl"
+    file.write_text("not JSON\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    said = []
+    assert len(_collect(found, "ste", 0, tmp_path / "work", said.append)["curve"]["test_nll"]) == 2
+    assert len(said) == 1
+    assert "is damaged: 1 of 3 lines cannot be read, the first is line 1" in said[0]
+    file.write_text("", encoding="utf-8")
+    assert _collect(found, "ste", 0, tmp_path / "work", said.append)["curve"] == {}
 
 
 def test_a_failing_run_leaves_the_others(cli, recipe, tmp_path):

@@ -136,3 +136,30 @@ def test_ewc_leaves_frozen_batch_norm_frozen() -> None:
     ewc = EWC(net, strength=1.0, num_examples=8)
     ewc.after_task(net, Examples(torch.randn(8, 3), torch.arange(8) % 2), None)
     assert [m.training for m in net.modules()] == [True, True, False, True, True]
+
+
+class Elsewhere(torch.Tensor):
+    """As on another device: before a network here computes with it, it must be moved."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is nn.functional.linear:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        out = super().__torch_function__(func, types, args, kwargs)
+        return out.as_subclass(torch.Tensor) if func is torch.Tensor.to else out
+
+
+def test_ewc_takes_examples_of_another_device_and_number_format() -> None:
+    net, train = logistic()
+    fishers = []
+    for moved, x in ((net, train.x), (net, train.x.as_subclass(Elsewhere)), (net.double(), train.x)):
+        ewc = EWC(moved, strength=1.0, num_examples=8)
+        ewc.after_task(moved, Examples(x, train.y), None)
+        fishers.append(ewc.weights["weight"].float())
+    assert torch.equal(fishers[0], fishers[1])
+    torch.testing.assert_close(fishers[0], fishers[2])
+
+
+def test_ewc_needs_something_to_hold() -> None:
+    with pytest.raises(ValueError, match="the network has no parameters that learn"):
+        EWC(nn.Linear(2, 2).requires_grad_(False), strength=1.0)

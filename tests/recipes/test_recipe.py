@@ -73,6 +73,22 @@ def test_settings_of_a_run(folder):
         ('title = "nothing"\n', r"has no \[runs.NAME\]"),
         ('script = "gone.py"\n', r"names the script gone.py, which is not in"),
         ("title = ", r"cannot read .* as TOML"),
+        (GOOD.replace("[0, 1]", "3"), r"smoke\.toml: seeds must be a list of whole numbers, got 3"),
+        (
+            GOOD.replace("[0, 1]", '["a"]'),
+            r"smoke\.toml: seeds must be different whole numbers, at least one, got \['a'\]",
+        ),
+        (GOOD.replace("[0, 1]", "[true, 2]"), r"seeds must be different whole numbers, at least one, got \[True, 2\]"),
+        (GOOD.replace("[0, 1]", "[1, 1]"), r"seeds must be different whole numbers, at least one, got \[1, 1\]"),
+        (GOOD.replace("[0, 1]", "[]"), r"seeds must be different whole numbers, at least one, got \[\]"),
+        (GOOD.replace("[0, 1]", "[0, -1]"), r"run 'bayesbinn': seed must be at least 0, got -1"),
+        (GOOD.replace("epochs = 2", "seed = 2"), r"run 'bayesbinn': a seed of its own has no effect here"),
+        (GOOD + "seed = 2\n", r"run 'hot': a seed of its own has no effect here"),
+        (GOOD.replace('"a recipe"', "5"), r"smoke\.toml: title must be a text, got 5"),
+        ("settings = 3\n[runs.ste]\n", r"smoke\.toml: settings must be a table, \[settings\], got 3"),
+        ("runs = ['ste']\n", r"smoke\.toml: runs must be tables, \[runs\.NAME\], got \['ste'\]"),
+        ("[runs]\nste = 1\n", r"smoke\.toml: runs\.ste must be a table, \[runs\.ste\], got 1"),
+        ("script = true\n", r"smoke\.toml: script must be the name of a file, got True"),
     ],
 )
 def test_what_is_wrong_is_named(folder, text, message):
@@ -96,6 +112,7 @@ def test_unknown_items_and_budgets_name_the_nearest(folder):
 
 def test_damaged_results_are_refused(tmp_path):
     assert read_results(tmp_path / "none.json") == {}
-    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match="move the file away"):
-        read_results(tmp_path / "bad.json")
+    for text in ("{", "[]", "3"):
+        (tmp_path / "bad.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="move the file away"):
+            read_results(tmp_path / "bad.json")

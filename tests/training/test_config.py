@@ -144,8 +144,32 @@ def test_files_that_are_no_recipes(tmp_path):
         read_toml(tmp_path)
 
 
-def test_sizes_that_a_network_does_not_have_are_said() -> None:
+def test_settings_that_a_network_does_not_have_are_said() -> None:
     assert make_config({"width": 64, "depth": 2}).notes == []
     config = make_config({"model": "vgg-small", "width": 64, "depth": 2, "width_multiplier": 0.5})
     assert config.notes == [f"{name} has no effect on model 'vgg-small'" for name in ("width 64", "depth 2")]
     assert make_config({"width_multiplier": 0.5}).notes == ["width_multiplier 0.5 has no effect on model 'mlp'"]
+    own = make_config({"model": "own", "dropout": 0.5, "affine": False, "output_scale": False, "real_ends": True})
+    assert own.notes == [
+        f"{name} has no effect on model 'own'" for name in ("dropout 0.5", "affine False", "output_scale False")
+    ]
+    assert make_config({"width": 9, "depth": 0}).notes == ["width 9 has no effect on an mlp of depth 0"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "notes"),
+    [
+        ({"affine": True}, ["affine True has no effect on statistics 'none'"]),
+        ({"affine": True, "statistics": "layer", "stream_seed": 3}, []),
+        ({"max_angle": 90.0}, ["max_angle 90.0 has no effect on stream 'permuted-digits'"]),
+        ({"max_angle": 90.0, "stream_seed": 3, "data": "rotated-digits"}, []),
+        ({"stream_seed": 3, "data": "tasks:here"}, ["stream_seed 3 has no effect on stream 'tasks:here'"]),
+        ({"stream_seed": 3, "data": "split-digits"}, []),
+        (
+            {"model": "own", "affine": True, "width": 5},
+            [f"{name} has no effect on model 'own'" for name in ("width 5", "affine True")],
+        ),
+    ],
+)
+def test_settings_of_a_stream_without_effect_are_said(settings, notes):
+    assert make(ContinualConfig, settings).notes == notes

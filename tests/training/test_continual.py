@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from bayesbinn.training import UserError
+from bayesbinn.continual import TaskBatchNorm, set_task, task_logits
+from bayesbinn.prediction import predict
+from bayesbinn.training import UserError, load_run, train
 from bayesbinn.training.config import make
 from bayesbinn.training.continual import build, joint, train_continual
-from bayesbinn.training.loop import Callbacks, StoppedError
+from bayesbinn.training.course import Callbacks, StoppedError
 from bayesbinn.training.strategies import STRATEGIES, ContinualConfig
 from bayesbinn.training.tasks import load_stream
 
@@ -142,6 +144,11 @@ def test_resuming_with_another_stream_is_refused(tmp_path: Path) -> None:
         train_continual({"data": "permuted-digits"}, tmp_path / "run", resume=True)
     with pytest.raises(UserError, match="was started with stream_seed = 0, not 5"):
         train_continual({"stream_seed": 5}, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="is a run of bayesbinn continual: resume it with that command"):
+        train({}, tmp_path / "run", resume=True)
+    train({"epochs": 1, "width": 16, "samples": 0}, tmp_path / "one")
+    with pytest.raises(UserError, match="is a run of bayesbinn train: resume it with that command"):
+        train_continual({}, tmp_path / "one", resume=True)
     write_tasks(folder, seed=1)  # the same files, other contents
     with pytest.raises(UserError, match="of another run: stream is"):
         train_continual({}, tmp_path / "run", resume=True)
@@ -226,6 +233,73 @@ def test_joint_training_sees_every_task_at_once() -> None:
     assert {len(task.train) for task in mixed} == {sum(len(task.train) for task in stream)}
     assert sorted(set(mixed[2].train.y.tolist())) == list(range(10))
     assert torch.equal(mixed[2].test.y, stream[2].test.y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [({}, [60, 80]), ({"strategy": "joint"}, [140, 140]), ({"num_data": 7}, [7, 7])],
+    ids=["prior", "joint", "given"],
+)
+def test_the_rule_counts_the_examples_of_the_task(tmp_path: Path, settings: dict[str, Any], sizes: list[int]) -> None:
+    write_tasks(tmp_path, seed=0)
+    found: dict[int, set[float]] = {}
+
+    def note(run: Path, callbacks: Callbacks, resume: bool = False) -> None:
+        config = make(ContinualConfig, small({"data": f"tasks:{tmp_path}", "batch_size": 10, **settings}))
+        trainer, _ = build(config, load_stream(config), run)
+        if resume:
+            trainer.load()
+        callbacks.step = lambda done, total: found.setdefault(trainer.index, set()).update(
+            group["num_data"] for group in trainer.optimizer.rules[0].param_groups
+        )
+        trainer.fit(callbacks)
+
+    run = tmp_path / "run"
+    run.mkdir()
+    asked = iter(range(1000))
+    with pytest.raises(StoppedError):
+        note(run, Callbacks(stop=lambda: next(asked) == 8))  # in the second task, whose N a checkpoint has to keep
+    assert found == {0: {sizes[0]}, 1: {sizes[1]}}
+    note(run, Callbacks(), resume=True)
+    assert found == {0: {sizes[0]}, 1: {sizes[1]}}
+
+
+def test_a_buffer_may_hold_all_tasks_of_any_size(tmp_path: Path) -> None:
+    write_tasks(tmp_path, seed=0)  # 60 and 80 examples
+    settings = small({"data": f"tasks:{tmp_path}", "batch_size": 10, "strategy": "replay"})
+    train_continual({**settings, "buffer": 140}, tmp_path / "run")
+    with pytest.raises(UserError, match="buffer 141 is larger than the data, 140 examples in all: lower it"):
+        train_continual({**settings, "buffer": 141}, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"statistics": "task", "affine": True}, {"statistics": "layer", "data": "split-digits", "head": "multi"}],
+    ids=["none", "task", "heads"],
+)
+def test_a_loaded_run_of_a_stream_is_the_network_that_was_measured(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = train_continual(small({**settings, "epochs": 4}), tmp_path / "run")
+    net, config, description = load_run(tmp_path / "run")
+    assert isinstance(config, ContinualConfig)
+    assert description["classes"] == [str(i) for i in range(10)]
+    stream = load_stream(config)
+    for index, task in enumerate(stream):  # of the tasks, the last is in force
+        set_task(net, index)
+        labels = predict(net, task.test.x, 0, output=lambda z, task=task: task_logits(z, task.outputs)).labels
+        assert float((labels == task.test.y).double().mean()) == pytest.approx(result["mode_row"][index])
+    again, _, _ = load_run(tmp_path / "run")
+    norms = [m.task for m in again.modules() if isinstance(m, TaskBatchNorm)]
+    assert norms == [1, 1] * (settings.get("statistics") == "task")
+
+
+def test_a_run_stopped_in_its_second_task_has_the_statistics_of_the_latest(tmp_path: Path) -> None:
+    tasks = []
+    for steps in (11, 12):  # the first task has 11
+        run = tmp_path / str(steps)
+        with pytest.raises(StoppedError):
+            train_continual(small({"statistics": "task"}), run, callbacks=stopping_at(steps))
+        tasks += [m.task for m in load_run(run)[0].modules() if isinstance(m, TaskBatchNorm)]
+    assert tasks == [0, 0, 1, 1]
 
 
 def test_every_epoch_of_a_stream_is_logged(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from bayesbinn.nn import calibrate_
 from bayesbinn.training import train
 from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import make_config
+from bayesbinn.training.course import StoppedError
 from bayesbinn.training.distributed import World, connect, ranks
-from bayesbinn.training.loop import StoppedError, rate_factor
 from bayesbinn.training.models import build_model
-from bayesbinn.training.run import binary_, optimizer_of
+from bayesbinn.training.schedule import rate_factor
+from bayesbinn.training.start import binary_, optimizer_of
 from tests.runs import blobs_file, final_state, log
 from tests.training.two_ranks import SETTINGS, STOP, stop_after
 

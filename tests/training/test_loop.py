@@ -11,11 +11,14 @@ from bayesbinn.data import load_data
 from bayesbinn.errors import UserError
 from bayesbinn.training.checkpoint import has_checkpoint, load_checkpoint
 from bayesbinn.training.config import Config, make_config
-from bayesbinn.training.loop import Callbacks, Course, StoppedError, Trainer, rate_factor
+from bayesbinn.training.course import Callbacks, Course, StoppedError
+from bayesbinn.training.loop import Trainer
 from bayesbinn.training.measure import mode_metrics
 from bayesbinn.training.methods import ESTIMATORS, METHODS
 from bayesbinn.training.models import build_model
-from bayesbinn.training.run import binary_, optimizer_of, train
+from bayesbinn.training.run import train
+from bayesbinn.training.schedule import rate_factor
+from bayesbinn.training.start import binary_, optimizer_of
 from tests.runs import TINY, blobs, blobs_file, contents, final_state, log
 
 EPOCHS, STEPS = 3, 3  # 100 examples in batches of 32

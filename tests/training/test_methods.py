@@ -13,7 +13,7 @@ from bayesbinn.optim import BayesBiNN, NetworkOptimizer, optimizer_for
 from bayesbinn.training.config import make_config, settings_of
 from bayesbinn.training.methods import ESTIMATORS, METHODS, harden_, make_binary_
 from bayesbinn.training.models import build_model
-from bayesbinn.training.run import binary_, optimizer_of
+from bayesbinn.training.start import binary_, optimizer_of
 
 
 def network(**settings):

@@ -19,7 +19,7 @@ from bayesbinn.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from bayesbinn.training.config import make_config, read_toml
 from bayesbinn.training.distributed import World
 from bayesbinn.training.methods import METHODS
-from bayesbinn.training.run import _check_world, check_new, find_device
+from bayesbinn.training.start import check_new, check_world, find_device
 from tests.runs import TINY, blobs, blobs_file, contents, final_state
 
 
@@ -239,8 +239,8 @@ def test_settings_that_several_processes_cannot_share():
         ),
     ):
         with pytest.raises(UserError, match=message):
-            _check_world(make_config(settings), world)
-    _check_world(make_config({"batch_size": 33}), World())
+            check_world(make_config(settings), world)
+    check_world(make_config({"batch_size": 33}), World())
 
 
 # --- data and networks in memory ---

@@ -17,8 +17,9 @@ from bayesbinn import shards
 from bayesbinn.errors import UserError
 from bayesbinn.nn import binary_layers
 from bayesbinn.training import train
+from bayesbinn.training.course import Callbacks, StoppedError
 from bayesbinn.training.distributed import PeerError, connect
-from bayesbinn.training.loop import Callbacks, StoppedError, Trainer
+from bayesbinn.training.loop import Trainer
 from tests.contract.pairs import PAIRS
 from tests.runs import TINY
 

@@ -7,7 +7,7 @@ import click
 
 from ..evaluation.report import stream_page, write_report
 from ..training.continual import train_continual
-from ..training.loop import Callbacks
+from ..training.course import Callbacks
 from ..training.strategies import ContinualConfig
 from .session import needed, session
 from .settings import SettingsCommand, given, printed, settings_options

@@ -17,6 +17,7 @@ from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import Kind, Voters, make_voters
 from ..training import load_run
 from ..training.config import Config, settings_of
+from ..training.strategies import ContinualConfig
 from .notes import refuse_options, show_notes
 from .tables import evaluation_lines
 
@@ -82,6 +83,12 @@ def evaluate(
     if len({run.resolve() for run in runs}) < len(runs):
         raise UserError("a RUN is given twice: its network would count twice")
     loaded = {run: load_run(run, device) for run in runs}
+    for run, (_, settings, _) in loaded.items():
+        if isinstance(settings, ContinualConfig):
+            raise UserError(
+                f"{run} learned task after task, and was measured then: see results.json and report.html there, or "
+                f"give it inputs with bayesbinn predict {run} FILE"
+            )
     net, config, description = loaded[runs[0]]
     _check_alike(loaded, data is None, scale, batch_norm == "own")
     known = {key: description[key] for key in ("classes", "offset", "features", "limits")}

@@ -8,6 +8,7 @@ from .. import deploy
 from ..errors import UserError
 from ..files import write_bytes
 from ..training import load_run
+from ..training.load import check_one_task
 from .notes import refuse_options
 
 ENDINGS = {"bbnn": ".bbnn", "c": "-c", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
@@ -64,7 +65,8 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
         return run.read_bytes()
     if run.suffix == ".bbnn" and not run.exists():
         raise UserError(f"no file at {run}: write one with bayesbinn export RUN --output {run}")
-    net, _, description = load_run(run)
+    net, config, description = load_run(run)
+    check_one_task(run, config)
     shape = tuple(description["input_shape"])
     if any(description["offset"]):
         raise UserError(

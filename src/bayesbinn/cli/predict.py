@@ -11,6 +11,7 @@ from ..data import read_inputs
 from ..posterior import has_posterior
 from ..prediction import predict as predict_network
 from ..training import load_run
+from ..training.load import check_one_task
 from .notes import refuse_options, show_notes
 
 COLUMNS = ("file", "index", "label", "class", "probability", "entropy", "mutual_information")
@@ -32,7 +33,8 @@ def predict(
     run: Path, files: tuple[Path, ...], samples: int, seed: int, device: str, as_json: bool, quiet: bool
 ) -> None:
     """Class, probability and uncertainty (nats) of every input in FILES (.npy, .npz with x, .csv, or an image)."""
-    net, _, description = load_run(run, device)
+    net, config, description = load_run(run, device)
+    check_one_task(run, config)
     if not has_posterior(net):
         refuse_options(
             f"--{{}} has no effect: {run} is one network, without a posterior",
@@ -44,7 +46,8 @@ def predict(
         refuse_options("--{} has no effect with --samples 0: the mode is not drawn", "seed")
     classes, *known = (description[key] for key in ("classes", "input_shape", "offset", "features", "limits"))
     inputs = [(file, *read_inputs(file, *known)) for file in files]  # all, before any output
-    show_notes((note for _, _, notes in inputs for note in notes), quiet)
+    own = [f"inputs are taken as they are, {config.data} permutes them"] * config.data.startswith("permuted-")
+    show_notes([*own, *(note for _, _, notes in inputs for note in notes)], quiet)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if not as_json:
         writer.writerow(COLUMNS)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..environment import keep_freed_memory
+from ..training.course import StoppedError
 from ..training.distributed import LostError, PeerError
-from ..training.loop import StoppedError
 from .notes import show_notes
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from ..training.config import Config
+from ..training.course import Callbacks
 from ..training.distributed import SHARDINGS, ranks
-from ..training.loop import Callbacks
 from ..training.run import train as run_training
 from .session import needed, session
 from .settings import SettingsCommand, given, printed, settings_options

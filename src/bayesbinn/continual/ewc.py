@@ -25,7 +25,7 @@ class EWC(Strategy):
         seed: of the labels drawn.
 
     Raises:
-        ValueError: for a value out of range.
+        ValueError: for a value out of range, or a network that has nothing to learn.
 
     Source: Kirkpatrick et al. (2017); Huszár (2018); Schwarz et al. (2018).
 
@@ -46,6 +46,8 @@ class EWC(Strategy):
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must be in [0, 1], got {decay}")
         self.params = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        if not self.params:
+            raise ValueError("the network has no parameters that learn: there is nothing for EWC to hold")
         self.strength, self.num_examples, self.decay = strength, num_examples, decay
         self.generator = torch.Generator().manual_seed(seed)
         self.weights: dict[str, Tensor] = {}  # Ω
@@ -69,9 +71,10 @@ class EWC(Strategy):
         count = min(self.num_examples, len(train))
         chosen = torch.randperm(len(train), generator=self.generator)[:count].to(train.y.device)
         total = {name: torch.zeros_like(p) for name, p in self.params.items()}
+        like = next(iter(total.values()))  # the network's device and number format
         with evaluating(net):
             for i in chosen:
-                logits = task_logits(net(train.x[i : i + 1].float()), outputs)
+                logits = task_logits(net(train.x[i : i + 1].to(like)), outputs)
                 label = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=self.generator)[:, 0]
                 loss = F.cross_entropy(logits, label.to(logits.device))
                 grads = torch.autograd.grad(loss, list(self.params.values()), allow_unused=True)

@@ -53,6 +53,8 @@ class Stream:
         make: builds task t.
         heads: `outputs` of every task, if each has its own: no output belongs to two tasks.
         offset: what was subtracted from each channel or feature of the data, for inputs from elsewhere; () for nothing.
+        classes: names of the labels 0, 1, ... of the data; () where they have none.
+        features: names of the columns, where the data have any.
         notes: what was left out or changed of the data, a sentence each.
     """
 
@@ -63,6 +65,8 @@ class Stream:
     make: Callable[[int], Task]
     heads: tuple[tuple[int, ...], ...] | None = None
     offset: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

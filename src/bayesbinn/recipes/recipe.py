@@ -21,7 +21,15 @@ from typing import Any
 from ..errors import UserError, unknown
 from ..training.config import make_config, read_toml
 
-KEYS = ("title", "seeds", "settings", "runs", "script", "note")
+# what a recipe may hold: each key with its type, and that type in words
+KEYS: dict[str, tuple[type, str]] = {
+    "title": (str, "a text"),
+    "seeds": (list, "a list of whole numbers"),
+    "settings": (dict, "a table, [settings]"),
+    "runs": (dict, "tables, [runs.NAME]"),
+    "script": (str, "the name of a file"),
+    "note": (str, "a text"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,15 +68,13 @@ def find_recipe(folder: Path, item: str, budget: str) -> Recipe:
         raise unknown(f"budget of {item}", budget, budgets)
     path = folder / item / f"{budget}.toml"
     content = read_toml(path)
-    for key in content:
-        if key not in KEYS:
-            raise unknown(f"key of {path}", key, KEYS)
+    _check(path, content)
     script = content.get("script")
     recipe = Recipe(
         name=f"{item}-{budget}",
         path=path,
-        title=str(content.get("title", item)),
-        seeds=[int(seed) for seed in content.get("seeds", [0])],
+        title=content.get("title", item),
+        seeds=content.get("seeds", [0]),
         settings=content.get("settings", {}),
         runs=content.get("runs", {}),
         script=folder / script if script else None,
@@ -80,23 +86,48 @@ def find_recipe(folder: Path, item: str, budget: str) -> Recipe:
     if not recipe.runs:
         raise UserError(f"{path} has no [runs.NAME]: give at least one")
     for run in recipe.runs:
-        try:
-            make_config(recipe.run_settings(run, seed=0))
-        except UserError as error:
-            raise UserError(f"{path}, run {run!r}: {error}") from None
+        if "seed" in {**recipe.settings, **recipe.runs[run]}:
+            raise UserError(f"{path}, run {run!r}: a seed of its own has no effect here, give all of them as seeds")
+        for seed in recipe.seeds:
+            try:
+                make_config(recipe.run_settings(run, seed))
+            except UserError as error:
+                raise UserError(f"{path}, run {run!r}: {error}") from None
     return recipe
+
+
+def _check(path: Path, content: dict[str, Any]) -> None:
+    """Refuse unknown keys, and values of another type than `KEYS` has.
+
+    Raises:
+        UserError: naming the file and the key.
+    """
+    for key, value in content.items():
+        if key not in KEYS:
+            raise unknown(f"key of {path}", key, KEYS)
+        kind, words = KEYS[key]
+        if not isinstance(value, kind):
+            raise UserError(f"{path}: {key} must be {words}, got {value!r}")
+    for run, settings in content.get("runs", {}).items():
+        if not isinstance(settings, dict):
+            raise UserError(f"{path}: runs.{run} must be a table, [runs.{run}], got {settings!r}")
+    seeds = content.get("seeds", [0])
+    if not seeds or any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise UserError(f"{path}: seeds must be different whole numbers, at least one, got {seeds!r}")
 
 
 def read_results(path: Path) -> dict[str, Any]:
     """The results stored so far, or {} if there are none.
 
     Raises:
-        UserError: if the file is not JSON.
+        UserError: if the file holds no JSON object.
     """
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return results
+        results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the results in {path} ({error}): move the file away") from None
+    if not isinstance(results, dict):
+        raise UserError(f"the results in {path} are no JSON object: move the file away")
+    return results

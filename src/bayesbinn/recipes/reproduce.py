@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import write_text
-from ..training.checkpoint import has_checkpoint, load_checkpoint
+from ..files import read_json_lines, write_text
+from ..training.checkpoint import load_checkpoint
 from ..training.config import make_config, read_toml, settings_of, to_toml
 from .recipe import Recipe, read_results
 
@@ -33,7 +33,7 @@ def reproduce(
         recipe: checked, from `find_recipe`.
         results: folder of the results.
         work: folder of the run folders.
-        jobs: runs at a time; the CPU cores are divided among them.
+        jobs: runs at a time; the CPU cores are divided among them, but a run goes on with the threads it began with.
         say: receives lines about what starts and ends.
         progress: called with a run's label, its epochs done and its number of epochs, after each of them.
 
@@ -68,8 +68,11 @@ def reproduce(
         while todo or running:
             while todo and len(running) < jobs:
                 run, seed = todo.pop(0)
-                running[run, seed] = _start(recipe, run, seed, work, threads=max(1, (os.cpu_count() or 1) // jobs))
-                say(f"{run}, seed {seed}: training in {_folder(recipe, run, seed, work)}")
+                share = max(1, (os.cpu_count() or 1) // jobs)
+                threads = _begun(recipe, run, seed, work).get("threads", share)
+                running[run, seed] = _start(recipe, run, seed, work, threads)
+                as_begun = "" if threads == share else f" by {threads} threads, as it began"
+                say(f"{run}, seed {seed}: training in {_folder(recipe, run, seed, work)}{as_begun}")
             time.sleep(0.2)
             for (run, seed), process in list(running.items()):
                 label, ended = f"{run}, seed {seed}", process.poll() is not None
@@ -84,7 +87,7 @@ def reproduce(
                     failed.append(label)
                     say(f"{label}: failed, see {_folder(recipe, run, seed, work)}.log")
                     continue
-                result = _collect(recipe, run, seed, work)
+                result = _collect(recipe, run, seed, work, say)
                 stored.setdefault(run, {})[str(seed)] = result
                 write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
                 say(f"{label}: mode {result['evaluation']['mode']['accuracy']:.2%}")
@@ -115,15 +118,22 @@ def _folder(recipe: Recipe, run: str, seed: int, work: Path) -> Path:
     return work / recipe.name / f"{run}-{seed}"
 
 
+def _begun(recipe: Recipe, run: str, seed: int, work: Path) -> dict[str, Any]:
+    """The settings that a run began with; none if it did not begin."""
+    file = _folder(recipe, run, seed, work) / "config.toml"
+    return read_toml(file) if file.exists() else {}
+
+
 def _start(recipe: Recipe, run: str, seed: int, work: Path, threads: int) -> "subprocess.Popen[bytes]":
     folder = _folder(recipe, run, seed, work)
     folder.parent.mkdir(parents=True, exist_ok=True)
     settings = {"threads": threads, **recipe.run_settings(run, seed)}
     file = folder.with_name(f"{folder.name}.toml")
     text = to_toml(make_config(settings))
-    if file.exists() and file.read_text(encoding="utf-8") != text and folder.exists():
+    begun = _begun(recipe, run, seed, work)
+    if begun and file.exists() and file.read_text(encoding="utf-8") != text:
         raise UserError(f"{folder} was started with other settings: move it away, or set the recipe back")
-    if has_checkpoint(folder) and not _alike(read_toml(folder / "config.toml"), settings):
+    if begun and not _alike(begun, settings):
         raise UserError(f"{folder} was started when the method had other defaults: move it away")
     write_text(file, text)
     command = [sys.executable, "-m", "bayesbinn", "train", "--config", str(file), "--output", str(folder), "--resume"]
@@ -139,11 +149,14 @@ def _epochs_done(folder: Path) -> int:
         return 0
 
 
-def _collect(recipe: Recipe, run: str, seed: int, work: Path) -> dict[str, Any]:
+def _collect(recipe: Recipe, run: str, seed: int, work: Path, say: Callable[[str], None]) -> dict[str, Any]:
     folder = _folder(recipe, run, seed, work)
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    curve = {key: [line[key] for line in lines] for key in lines[-1] if key.endswith(("accuracy", "nll"))}
+    lines, notes = read_json_lines(folder / "metrics.jsonl", {"accuracy", "nll"})
+    for note in notes:
+        say(f"note: {note}")
+    names = [key for key in (lines[-1] if lines else ()) if key.endswith(("accuracy", "nll"))]
+    curve = {key: [line.get(key) for line in lines] for key in names}
     environment = evaluation.pop("environment")
     return {
         "settings": recipe.run_settings(run, seed),

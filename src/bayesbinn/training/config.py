@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
 from .methods import ESTIMATORS, METHODS, BayesOptions, Method
-from .models import SIZES, ModelConfig
+from .models import TAKES, ModelConfig
 from .options import NoOptions, Tables, option, options_of, records
 
 if sys.version_info >= (3, 11):
@@ -80,13 +80,21 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
 
     @property
     def notes(self) -> list[str]:
-        """A sentence for each size that was asked for and that the network does not have."""
-        names = dict.fromkeys(name for sizes in SIZES.values() for name in sizes)
+        """A sentence for each setting that was changed and that changes nothing."""
+        fields = options_of(self)
         return [
-            f"{name} {getattr(self, name)} has no effect on model {self.model!r}"
-            for name in names
-            if name not in SIZES[self.model] and getattr(self, name) != type(self).__dataclass_fields__[name].default
+            f"{name} {getattr(self, name)} has no effect on {where}"
+            for name, where in self.idle.items()
+            if getattr(self, name) != fields[name].default
         ]
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """The settings that change nothing beside the others, each with what it does not change."""
+        names = dict.fromkeys(name for takes in TAKES.values() for name in takes)
+        return {name: f"model {self.model!r}" for name in names if name not in TAKES[self.model]} | (
+            {"width": "an mlp of depth 0"} if self.model == "mlp" and self.depth == 0 else {}
+        )
 
     def check(self) -> None:
         """Refuse settings that do not go together.

@@ -18,10 +18,10 @@ from ..locks import one_writer
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import predict
 from .config import settings_of
+from .course import Callbacks, Course
 from .distributed import World
-from .loop import Callbacks, Course, Trainer
-from .models import build_model
-from .run import begin, binary_, check_augment, find_device, optimizer_of, started
+from .loop import Trainer
+from .start import begin, check_augment, find_device, make_network, optimizer_of, started
 from .strategies import STRATEGIES, ContinualConfig
 from .tasks import absolute, fingerprint, load_stream, statistics
 
@@ -70,10 +70,7 @@ def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, 
     check_augment(c, stream.input_shape)
     torch.manual_seed(c.seed)
     unknown = _unknown_inputs(c, stream)
-    net = build_model(c, stream.input_shape, stream.num_outputs, *statistics(stream))
-    choice: Any = c.statistics
-    continual.normalize_(net, choice, c.tasks, c.output_gain, binary=c.method_row.binarizer is not None)
-    binary_(net, c).to(find_device(c.device))
+    net = make_network(c, stream.input_shape, stream.num_outputs, *statistics(stream)).to(find_device(c.device))
     optimizer = optimizer_of(net, c, len(stream[0].train))
     matrix = Matrix(c, stream, unknown, {})
     course = Course(
@@ -89,6 +86,9 @@ def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, 
         "stream": fingerprint(stream),
         "input_shape": list(stream.input_shape),
         "num_classes": stream.num_outputs,
+        "classes": list(stream.classes),
+        "offset": list(stream.offset),
+        "features": list(stream.features),
         "config": settings_of(c),
     }
     return Trainer(net, optimizer, course, c, run, description), matrix

@@ -6,9 +6,8 @@ A data set is a stream of one task.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import shards
-from ..continual import Naive, Strategy, Stream, competitors, draw_batch, set_task
+from ..continual import competitors, draw_batch, set_task
 from ..data import AUGMENTATIONS, channels_last
 from ..errors import UserError
 from ..files import write_text
@@ -28,59 +27,15 @@ from ..optim import NetworkOptimizer
 from ..posterior import has_posterior
 from .checkpoint import damaged, load_checkpoint, save_checkpoint
 from .config import Config
+from .course import Callbacks, Course, StoppedError
 from .distributed import World
 from .measure import mode_metrics, posterior_metrics
-from .methods import harden_
+from .methods import count_data_
 from .restore import check_description
+from .schedule import Schedule
 from .state import Progress, State
 
 CHECK_STEPS = 16  # between two looks at the loss on an accelerator: each waits for all that has been asked of it
-
-
-class StoppedError(Exception):
-    """Training ended early, at a signal, with everything saved: resume it."""
-
-
-@dataclass
-class Callbacks:
-    """What the loop tells and asks the outside.
-
-    Attributes:
-        step: called with (steps done, total steps) of the task after every step.
-        epoch: called with the log line of every epoch, and the number of epochs.
-        task: called with what was measured after every task of a stream, and the number of tasks.
-        note: called with each sentence of what was left out or changed of the data.
-        stop: asked after every step but the last; True (of any rank) saves a checkpoint and raises `StoppedError`.
-    """
-
-    step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[dict[str, Any], int], None] = lambda line, epochs: None
-    task: Callable[[dict[str, Any], int], None] = lambda line, tasks: None
-    stop: Callable[[], bool] = lambda: False
-    note: Callable[[str], None] = lambda note: None
-
-
-@dataclass(frozen=True)
-class Course:
-    """What is learned, and what is done about forgetting.
-
-    Attributes:
-        stream: its tasks are built one at a time; their `test` is what an epoch is measured on.
-        part: what `test` is called in the log.
-        calibration: training inputs whose batch-norm statistics the mode is measured with; None: those of training.
-        strategy: against forgetting.
-        blend: share of a task over which it drifts into the next.
-        share: an epoch takes one `share`-th of a task's examples.
-        measure: what to measure before the first task and after each (for `Progress.tasks`).
-    """
-
-    stream: Stream
-    part: str = "test"
-    calibration: Tensor | None = None
-    strategy: Strategy = field(default_factory=Naive)
-    blend: float = 0.0
-    share: int = 1
-    measure: Callable[["Trainer"], dict[str, Any]] | None = None
 
 
 class Trainer:
@@ -111,9 +66,8 @@ class Trainer:
         self.description, self.world = description, world or World()
         self.state = State(net, optimizer, course.strategy, self.world)
         self.device = self.state.device
-        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.schedule = Schedule(net, optimizer, config)
         self.loss = config.method_row.loss(config.method_options)
-        self.cooling = getattr(config.method_options, "cooling", 1.0)
         offsets = competitors(course.stream)
         self.offsets = None if offsets is None else offsets.to(self.device)
         self.index = -1
@@ -169,6 +123,7 @@ class Trainer:
         self.index, self.task, self.following = index, stream[index], None
         if self.course.blend and index + 1 < len(stream):
             self.following = stream[index + 1]
+        count_data_(self.optimizer, c.method_options, len(self.task.train))
         size = len(self.task.train) // self.course.share
         self.batches_per_epoch = size // c.batch_size
         self.total_steps = c.epochs * self.batches_per_epoch
@@ -215,7 +170,7 @@ class Trainer:
 
     def _step(self, x: Tensor, y: Tensor) -> None:
         p, c, done = self.progress, self.config, self.done
-        self._schedule(done)
+        self.schedule.set_(done, self.batches_per_epoch)
         self.optimizer.zero_grad()
         inputs, labels = self.course.strategy.batch(x, y)
         nll, correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
@@ -235,19 +190,6 @@ class Trainer:
             self._check_loss()
         self.optimizer.step()
         self.course.strategy.after_step(x, y)
-
-    def _schedule(self, done: int) -> None:
-        """Set all that changes in the course of a task, `done` steps in."""
-        c = self.config
-        factor, progress = rate_factor(c, done, self.batches_per_epoch), (done + 1) / self.total_steps
-        if c.method_row.hardens:
-            harden_(self.net, c.method_options, done / self.total_steps)
-        if self.cooling != 1:
-            self.optimizer.temper_(self.cooling ** (-1 / self.total_steps))
-        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            # an adaptive step is in units of λ, which grows as the posterior cools; a plain one is a share of λ
-            rise = self.cooling ** (progress - 1) if group.get("form", "plain") != "plain" else 1.0
-            group["lr"] = base * factor * rise
 
     def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
         # ±1 is exact in bfloat16: what it rounds are activations and gradients
@@ -350,16 +292,3 @@ class Trainer:
             raise damaged(self.run, error) from None
         self._begin_task()
         self._write_log()  # the process may have died after the checkpoint, before the log
-
-
-def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
-    """The learning rates at `step` (from 0) as a share of their peak: linear warm-up, then the schedule to 0.
-
-    >>> rate_factor(Config(epochs=2), step=10, batches_per_epoch=10)
-    0.5
-    """
-    warm, total = config.warmup * batches_per_epoch, config.epochs * batches_per_epoch
-    factor = min(1.0, (step + 1) / warm) if warm else 1.0
-    if config.schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * step / total))
-    return factor

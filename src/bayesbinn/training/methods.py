@@ -85,7 +85,7 @@ class RuleOptions(BinaryOptions):
 
     lr: float = option(LR, "step size: in units of λ, or the share ρ of λ that a step replaces (form plain)")
     kl_weight: float = option(KL_WEIGHT, "weight of the KL term; 1 is Bayes, less is colder", above=0)
-    num_data: int = option(0, "N in the ELBO; 0: the size of the training set", maximum=10**15)
+    num_data: int = option(0, "N in the ELBO; 0: the size of the training set (of each task)", maximum=10**15)
     form: str = option(
         FORM, "of the step: plain, or adaptive with one scale per tensor, row and column, or weight", choices=FORMS
     )
@@ -289,6 +289,13 @@ def make_optimizer(
         return NetworkOptimizer(method.optimizer(real, options, num_train, batch_size))
     rule = method.optimizer(binary, options, num_train, batch_size)
     return NetworkOptimizer(rule, torch.optim.Adam(real, options.real_lr)) if real else NetworkOptimizer(rule)
+
+
+def count_data_(optimizer: NetworkOptimizer, options: Any, num_train: int) -> None:
+    """Set N of the Bayesian rules to the size of a task's training set, unless the options fix it."""
+    if not getattr(options, "num_data", 0):
+        for group in (group for rule in optimizer.rules for group in rule.param_groups):
+            group["num_data"] = num_train
 
 
 def harden_(net: nn.Module, options: Any, progress: float) -> None:

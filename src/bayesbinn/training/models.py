@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
+from ..nn.convert import TWINS
 from .options import option
 
 
@@ -31,8 +32,14 @@ class ModelConfig:
     real_ends: bool = option(False, "keep the first and the last layer real")
 
 
-# what says how large each network is; the others of these settings have no effect on it
-SIZES = {"mlp": ("width", "depth"), "vgg-small": ("width_multiplier",), "resnet18": ("width_multiplier",), "own": ()}
+# what each network is built from; the others of these settings have no effect on it
+_LAYERS = ("dropout", "affine", "output_scale")
+TAKES = {
+    "mlp": ("width", "depth", *_LAYERS),
+    "vgg-small": ("width_multiplier", *_LAYERS),
+    "resnet18": ("width_multiplier", *_LAYERS),
+    "own": (),
+}
 
 
 class Normalize(nn.Module):
@@ -177,8 +184,8 @@ def build_model(
 
 def real_layers(net: nn.Module, config: ModelConfig) -> list[str]:
     """Names of the layers that stay real: the first and the last with `real_ends`, else none."""
-    names = [name for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    return [names[0], names[-1]] if config.real_ends else []
+    names = [name for name, module in net.named_modules() if type(module) in TWINS]
+    return [*names[:1], *names[1:][-1:]] if config.real_ends else []
 
 
 def _head(config: ModelConfig, features: int, num_classes: int) -> list[nn.Module]:

@@ -1,18 +1,15 @@
-"""A run from end to end: start or resume it, train, evaluate; load it for use; and the same for data in memory."""
+"""A run from end to end: start or resume it, train, evaluate; and the same for data in memory."""
 
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
-from .. import _native
 from ..continual import from_tasks
 from ..data import Data, absolute, load_data, to_device
 from ..environment import environment
@@ -21,19 +18,18 @@ from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
-from ..locks import LOCK, one_writer
+from ..locks import one_writer
 from ..nn import calibrate_
-from ..optim import NetworkOptimizer
 from ..posterior import has_posterior
-from .checkpoint import damaged, has_checkpoint, load_checkpoint, save_checkpoint
-from .config import Config, make, make_config, read_toml, settings_of, to_toml
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import Config, settings_of
+from .course import Callbacks, Course
 from .distributed import World, connect
-from .loop import Callbacks, Course, Trainer
-from .methods import make_binary_, make_optimizer
-from .models import OWN, Normalize, build_model, real_layers
-from .restore import check_description, load_state
-
-C = TypeVar("C", bound=Config)
+from .load import load_run
+from .loop import Trainer
+from .models import OWN, Normalize
+from .own import check_outputs, ignored, restored_on_error
+from .start import begin, binary_, check_augment, check_world, find_device, make_network, optimizer_of, started
 
 
 def train(
@@ -92,7 +88,7 @@ def fit(
 
     Args:
         net: a network of your own, trained in place: real, and made binary here, or with the binary layers that you
-            want; or the name of a model ("mlp", ...).
+            want; or the name of a model ("mlp", ...). One that is refused stays as it was.
         data: a `Data`, or what `load_data` takes: the name of a data set, or arrays.
         output: the run's folder; none is kept by default.
         resume: go on with the run in `output`.
@@ -105,14 +101,18 @@ def fit(
     >>> fitted.evaluation["mode"]["accuracy"] > 0.5
     True
     """
+    if "model" in settings:
+        raise UserError(f"the first argument of fit is the network, got model={settings['model']!r} too: leave it out")
+    if not isinstance(net, str | nn.Module):
+        raise UserError(f"fit takes a network or the name of a model, got {net!r}: give it first")
     own = None if isinstance(net, str) else net
-    loaded = data if isinstance(data, Data) else load_data(data, settings.get("validation", 0.0))
-    settings = {**settings, "data": loaded.name, "model": net if isinstance(net, str) else OWN}
+    name = data if isinstance(data, str) else data.name if isinstance(data, Data) else "data"
+    settings = {**settings, "data": name, "model": net if isinstance(net, str) else OWN}
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
         with one_writer(run):
-            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=4))
-            return _train(settings, run, resume, notes, World(), loaded, own)
+            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=5))
+            return _train(settings, run, resume, notes, World(), data, own)
 
 
 def _train(
@@ -121,92 +121,43 @@ def _train(
     resume: bool,
     callbacks: Callbacks | None,
     world: World,
-    data: Data | None = None,
+    data: Any = None,
     net: nn.Module | None = None,
 ) -> Fitted:
+    with restored_on_error(net):
+        trainer, loaded = _prepared(settings, run, resume, callbacks or Callbacks(), world, data, net)
+    trainer.fit(callbacks)
+    return Fitted(*(_finished(trainer, loaded) if world.main else (trainer.net, {})), trainer.config)
+
+
+def _prepared(
+    settings: dict[str, Any], run: Path, resume: bool, callbacks: Callbacks, world: World, data: Any, net: Any
+) -> tuple[Trainer, Data]:
+    """The trainer, with everything checked, and its data; `data` and `net` are what a person has in memory, or None."""
     with world.together():
         config, resuming = started(Config, settings, run, resume, world, absolute)
-        _check_world(config, world)
+        check_world(config, world)
         device = find_device(config.device)
-        data = to_device(data or load_data(config.data, config.validation), device)
-        check_augment(config, data.input_shape)
+        found = to_device(load_data(config.data if data is None else data, config.validation), device)
+        check_augment(config, found.input_shape)
+        notes = [*config.notes, *found.notes]
         config = replace(config, data=absolute(config.data))
         torch.manual_seed(config.seed)
         if net is None:
-            net = build_model(config, data.input_shape, data.num_classes, data.mean, data.std)
+            net = make_network(config, found.input_shape, found.num_classes, found.mean, found.std)
         else:
-            net = nn.Sequential(Normalize(data.mean, data.std, len(data.input_shape)), net)
-        binary_(net, config).to(device)
-        for note in (*config.notes, *data.notes) if world.main else ():
-            (callbacks or Callbacks()).note(note)
+            check_outputs(net, found, config.seed)
+            notes += ignored(net, config)
+            net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net)
+            binary_(net, config)
+        net.to(device)
+        for note in notes if world.main else ():
+            callbacks.note(note)
     world.shard_(net)
-    trainer = _trainer(net, data, config, run, world)
+    trainer = _trainer(net, found, config, run, world)
     with world.together():
         begin(trainer, resuming)
-    trainer.fit(callbacks)
-    return Fitted(*(_finished(trainer, data) if world.main else (net, {})), config)
-
-
-@contextmanager
-def users() -> Iterator[None]:
-    """Inside, what the library refuses is an error of the user, who asked for it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def started(
-    kind: type[C], settings: dict[str, Any], run: Path, resume: bool, world: World, absolute: Callable[[str], str]
-) -> tuple[C, bool]:
-    """(configuration, whether a run of it goes on) for settings and a folder; `absolute` makes the name of data so.
-
-    Raises:
-        UserError: for settings that cannot be, or are not those of the run; for a folder that is in use.
-    """
-    resuming = world.any(resume and (run / "config.toml").exists())
-    if resuming:
-        config = make(kind, read_toml(run / "config.toml"))
-        stored = settings_of(config)
-        for key, value in settings.items():
-            value = absolute(value) if key == "data" and isinstance(value, str) else value
-            if key in stored and stored[key] != value:
-                raise UserError(f"{run} was started with {key} = {stored[key]!r}, not {value!r}: resume it unchanged")
-        make(kind, stored, settings)  # names that do not exist
-    else:
-        config = make(kind, settings)
-        if world.main:
-            check_new(run)
-    _native.check_choice()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    return config, resuming
-
-
-def begin(trainer: Trainer, resuming: bool) -> None:
-    """Load the checkpoint of a run that goes on, or write the configuration of one that starts."""
-    run = trainer.run
-    if resuming and has_checkpoint(run):
-        trainer.load()
-    elif trainer.world.main:
-        write_text(run / "config.toml", to_toml(trainer.config))
-
-
-def binary_(net: nn.Module, config: Config) -> nn.Module:
-    """Make a network what the configuration's method trains, in place."""
-    with users():
-        exclude = real_layers(net, config)
-        return make_binary_(net, config.method_row, config.method_options, config.estimator_options, exclude)
-
-
-def optimizer_of(net: nn.Module, config: Config, num_train: int) -> NetworkOptimizer:
-    """The optimizer of the configuration's method."""
-    with users():
-        return make_optimizer(
-            net, config.method_row, config.method_options, num_train=num_train, batch_size=config.batch_size
-        )
+    return trainer, found
 
 
 def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World) -> Trainer:
@@ -247,81 +198,3 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})
     write_text(run / "evaluation.json", json.dumps({**result, "environment": made_with}, indent=2) + "\n")
     return net.eval(), result
-
-
-def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Config, dict[str, Any]]:
-    """The trained network of a run, in evaluation mode, with its configuration and description.
-
-    The network takes inputs in the units of the data files.
-
-    Returns:
-        (net, config, description); description holds `input_shape` and `num_classes`, of the network.
-
-    Raises:
-        UserError: if `run` is no run, or its checkpoint is missing, damaged or of another network.
-    """
-    run, found = Path(run), find_device(device)
-    if not (run / "config.toml").exists():
-        raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
-    config = make_config(read_toml(run / "config.toml"))
-    model, _, state = load_checkpoint(run)
-    try:
-        description = state["description"]
-        check_description(description, {"model": config.model, "method": config.method}, run)
-        shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
-    except KeyError as error:
-        raise damaged(run, error) from None
-    net = build_model(config, shape, num_classes)
-    binary_(net, config).to(found)
-    load_state(net, model, run)
-    return net.eval(), config, {"limits": [], **description, "input_shape": shape}  # older runs lack limits
-
-
-def check_new(run: Path) -> None:
-    """Refuse an output folder that holds anything.
-
-    Raises:
-        UserError: saying what is there and what to do.
-    """
-    if (run / "config.toml").exists():
-        raise UserError(f"{run} already holds a run: continue it with --resume, or choose another --output")
-    if run.exists() and (not run.is_dir() or any(path.name != LOCK for path in run.iterdir())):
-        raise UserError(f"{run} exists and is not an empty folder: choose another --output")
-
-
-def check_augment(config: Config, input_shape: tuple[int, ...]) -> None:
-    """Refuse changes of images for what are none.
-
-    Raises:
-        UserError: saying so.
-    """
-    if config.augment == "crop-flip" and len(input_shape) != 3:
-        raise UserError(f"augment 'crop-flip' needs images, {config.data} has inputs of shape {input_shape}")
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        UserError: if there is none, or it cannot compute.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except Exception as error:  # each backend has its own way to be missing
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"device {name!r} is not available ({reason}): use cpu, cuda or mps") from None
-    return device
-
-
-def _check_world(config: Config, world: World) -> None:
-    """Refuse what several processes cannot do."""
-    share, rest = divmod(config.batch_size, world.size)
-    if rest or share < 2:
-        least = 2 * world.size
-        raise UserError(
-            f"batch_size {config.batch_size} is divided among {world.size} processes, two examples or more for each: "
-            f"take a multiple of {world.size} from {least} on"
-        )
-    if world.sharding == "full" and getattr(config.method_options, "estimator", None) == "disarm":
-        raise UserError("estimator 'disarm' draws whole networks outside of their layers: leave --sharding full out")

@@ -15,6 +15,8 @@ from .config import Config
 from .methods import ESTIMATORS, METHODS, BinaryOptions, Method, estimated
 from .options import NoOptions, Tables, option
 
+FOLDER = "tasks:"  # how the name of a stream of one's own begins
+
 
 @dataclass(frozen=True)
 class WindowOptions(BinaryOptions):
@@ -111,10 +113,12 @@ Make = Callable[[nn.Module, NetworkOptimizer, Any, Stream, int], continual.Strat
 
 
 def _replay(net: nn.Module, optimizer: NetworkOptimizer, o: Any, stream: Stream, seed: int) -> continual.Strategy:
-    total = len(stream[0].train) * len(stream)
-    if o.buffer > total:
-        raise UserError(f"buffer {o.buffer} is larger than the data, {total} examples in all: lower it")
-    return continual.Replay(o.buffer, seed=seed)
+    total = 0
+    for task in stream:  # each is built anew: as few as it takes
+        total += len(task.train)
+        if o.buffer <= total:
+            return continual.Replay(o.buffer, seed=seed)
+    raise UserError(f"buffer {o.buffer} is larger than the data, {total} examples in all: lower it")
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,17 @@ class ContinualConfig(StreamOptions, Config):
         row = STRATEGIES.get(strategy) if isinstance(strategy, str) else None
         method = given.get("method", row.methods[0] if row else "bayesbinn")
         return {"method": method, **(STREAM_DEFAULTS.get(method, {}) if isinstance(method, str) else {})}
+
+    @property
+    def idle(self) -> dict[str, str]:
+        found, stream = super().idle, f"stream {self.data!r}"
+        if self.statistics == "none":
+            found.setdefault("affine", "statistics 'none'")
+        if not self.data.startswith("rotated-"):
+            found["max_angle"] = stream
+        if self.data.startswith(FOLDER):
+            found["stream_seed"] = stream
+        return found
 
     def check(self) -> None:
         super().check()

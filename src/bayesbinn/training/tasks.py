@@ -3,15 +3,15 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from .. import data as sets
 from ..continual import Examples, Stream, from_tasks, multi_head, permuted, rotated, split
 from ..errors import UserError, unknown
-from .strategies import ContinualConfig
+from .strategies import FOLDER, ContinualConfig
 
-FOLDER = "tasks:"
 KINDS = ("permuted", "rotated", "split")
 
 
@@ -78,7 +78,7 @@ def _from_data(kind: str, data: sets.Data, config: ContinualConfig) -> Stream:
         stream = permuted(train, test, config.tasks, config.stream_seed)
     else:
         stream = rotated(train, test, config.tasks, config.stream_seed, config.max_angle)
-    return replace(stream, offset=data.offset, notes=data.notes)
+    return replace(stream, **_known(data), notes=data.notes)
 
 
 def _from_folder(folder: Path, num_tasks: int) -> Stream:
@@ -91,4 +91,9 @@ def _from_folder(folder: Path, num_tasks: int) -> Stream:
     tasks = sets.load_tasks(names)
     pairs = [(Examples(t.train.x, t.train.y), Examples(t.test.x, t.test.y)) for t in tasks]
     notes = tuple(note for task in tasks for note in task.notes)
-    return replace(from_tasks(pairs, str(folder)), offset=tasks[0].offset, notes=notes)
+    return replace(from_tasks(pairs, str(folder)), **_known(tasks[0]), notes=notes)
+
+
+def _known(data: sets.Data) -> dict[str, Any]:
+    """What inputs from elsewhere need, and what their classes are called."""
+    return {"offset": data.offset, "classes": data.classes, "features": data.features}

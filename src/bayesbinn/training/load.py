@@ -1,0 +1,61 @@
+"""Load a run for use."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..continual import set_task
+from ..errors import UserError
+from .checkpoint import damaged, load_checkpoint
+from .config import Config, make, read_toml
+from .restore import check_description, load_state
+from .start import find_device, kind_of, make_network
+from .strategies import ContinualConfig
+
+
+def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Config, dict[str, Any]]:
+    """The trained network of a run, in evaluation mode, with its configuration and description.
+
+    The network takes inputs in the units of the data files.  That of a stream is as the latest task left it, with the
+    statistics of that task (see `continual.set_task`).
+
+    Returns:
+        (net, config, description); description holds `input_shape` and `num_classes`, of the network.
+
+    Raises:
+        UserError: if `run` is no run, or its checkpoint is missing, damaged or of another network.
+    """
+    run, found = Path(run), find_device(device)
+    if not (run / "config.toml").exists():
+        raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
+    settings = read_toml(run / "config.toml")
+    config = make(kind_of(settings), settings)
+    model, _, state = load_checkpoint(run)
+    try:
+        description = state["description"]
+        check_description(description, {"model": config.model, "method": config.method}, run)
+        shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
+        begun = state["progress"]["epoch"] + (state["progress"]["batch"] > 0)
+    except KeyError as error:
+        raise damaged(run, error) from None
+    net = make_network(config, shape, num_classes).to(found)
+    load_state(net, model, run)
+    set_task(net, max(0, begun - 1) // config.epochs)
+    # older runs, and streams, lack limits
+    return net.eval(), config, {"limits": [], **description, "input_shape": shape}
+
+
+def check_one_task(run: Path, config: Config) -> None:
+    """Refuse a run whose network has to be told the task.
+
+    Raises:
+        UserError: saying what to do.
+    """
+    if isinstance(config, ContinualConfig):
+        own = ["outputs"] * (config.head == "multi") + ["statistics"] * (config.statistics == "task")
+        if own:
+            raise UserError(
+                f"{run} has {' and '.join(own)} of its own for each task, and no task is named here: use it from "
+                "Python with training.load_run, continual.set_task and continual.task_logits"
+            )

@@ -1,0 +1,77 @@
+"""A network of a person's own code: what is checked before it is trained, and that a refused one is as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from ..data import Data
+from ..errors import UserError
+from ..nn import binary_layers
+from ..nn.inputs import Inputs, evaluating, seeded
+from .config import Config
+from .models import Normalize
+from .options import options_of
+
+TABLES = ("_modules", "_parameters", "_buffers")  # of a module: what replacing a layer, or moving it, changes
+
+
+@contextmanager
+def restored_on_error(net: nn.Module | None) -> Iterator[None]:
+    """Give `net` its layers and their values back if what is inside fails; None is none."""
+    modules = [] if net is None else list(net.modules())
+    before = [{name: dict(getattr(module, name)) for name in TABLES} for module in modules]
+    binarizers = [(module, getattr(module, "binarizer", None)) for module in modules]
+    tensors = [t for tables in before for name in TABLES[1:] for t in tables[name].values() if t is not None]
+    values = [(t, t.data, t.detach().clone()) for t in tensors if not is_lazy(t)]
+    try:
+        yield
+    except BaseException:
+        for module, tables in zip(modules, before, strict=True):
+            for name, table in tables.items():
+                own = getattr(module, name)
+                own.clear()
+                own.update(table)
+        for module, binarizer in binarizers:
+            if binarizer is not None:
+                module.binarizer = binarizer
+        for tensor, data, value in values:
+            data.copy_(value)
+            tensor.data = data
+        raise
+
+
+def check_outputs(net: nn.Module, data: Data, seed: int) -> None:
+    """Ask the network for its logits of two examples, before hours of training.
+
+    Raises:
+        UserError: if it does not take the inputs, or has not an output for each class.
+    """
+    x = data.train.x[:2].cpu().float()
+    shape = tuple(x.shape)
+    try:
+        with evaluating(net), seeded(net, seed), torch.no_grad():
+            out = Inputs((Normalize(data.mean, data.std, x.ndim - 1)(x),)).through(net)
+    except Exception as error:  # whatever a person's code may raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"the network fails on inputs of shape {shape} ({reason}): make it take {data.name}") from error
+    found = f"outputs of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x) or out.shape[1] < data.num_classes:
+        raise UserError(
+            f"for inputs of shape {shape} the network returns {found}: {data.name} has {data.num_classes} classes, "
+            f"make it return logits of shape {(len(x), data.num_classes)}"
+        )
+
+
+def ignored(net: nn.Module, config: Config) -> list[str]:
+    """A sentence for each setting of layers still to be made binary, given for a network that has such layers."""
+    o = config.method_options
+    if not any(True for _ in binary_layers(net)):
+        return []
+    given = {"real_ends": config.real_ends} if config.real_ends else {}
+    for name in ("init", "magnitude"):
+        if name in options_of(o) and getattr(o, name) != options_of(o)[name].default:
+            given[name] = getattr(o, name)
+    return [f"{name} {value} has no effect on a network that is binary already" for name, value in given.items()]
