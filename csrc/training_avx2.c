@@ -18,7 +18,7 @@ static void words(uint64_t seed, uint32_t stream, uint64_t first, uint32_t *out)
             x[2][g] = _mm256_set1_epi64x(stream);
             x[3][g] = _mm256_setzero_si256();
         }
-#pragma GCC unroll 10
+#pragma GCC unroll 7
         for (int round = 0; round < PHILOX_ROUNDS; round++, k0 += PHILOX_W0, k1 += PHILOX_W1)
             for (int g = 0; g < GROUPS; g++) {
                 __m256i p0 = _mm256_mul_epu32(x[0][g], m0), p1 = _mm256_mul_epu32(x[2][g], m1);

@@ -23,9 +23,9 @@ def bits(x: Tensor) -> Tensor:
 
 
 def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
-    """Philox4x32-10 as its paper has it, in Python's integers."""
+    """Philox4x32-7 as its paper has it, in Python's integers."""
     (a, b, c, d), (k0, k1) = counter, key
-    for _ in range(10):
+    for _ in range(7):
         p, q = a * 0xD2511F53, c * 0xCD9E8D57
         a, b, c, d = (q >> 32) ^ b ^ k0, q & MASK, (p >> 32) ^ d ^ k1, p & MASK
         k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
@@ -35,8 +35,8 @@ def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
 def test_words_are_philox() -> None:
     # the known answers that the authors of Philox publish with their code
     zeros, ones = (0, 0, 0, 0), (MASK, MASK, MASK, MASK)
-    assert philox(zeros, (0, 0)) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
-    assert philox(ones, (MASK, MASK)) == (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)
+    assert philox(zeros, (0, 0)) == (0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48)
+    assert philox(ones, (MASK, MASK)) == (0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662)
     for seed in (0, 1, 2**40 + 12345, 2**63 - 1):
         for stream, first in ((0, 0), (1, 4000), (0, 2**36 - 4)):
             found = _philox.words(torch.tensor(seed), stream, 11, first).tolist()

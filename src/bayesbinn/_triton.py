@@ -30,7 +30,7 @@ def _weight(natural, word):  # type: ignore[no-untyped-def]
 def _draw(natural, seed, weight, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
     counter = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     low, high = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
-    x0, x1, x2, x3 = tl.philox(tl.load(seed), low, high, low * 0, low * 0)
+    x0, x1, x2, x3 = tl.philox(tl.load(seed), low, high, low * 0, low * 0, 7)
     index = counter * 4
     tl.store(weight + index, _weight(tl.load(natural + index, index < count), x0), index < count)
     tl.store(weight + index + 1, _weight(tl.load(natural + index + 1, index + 1 < count), x1), index + 1 < count)
