@@ -297,3 +297,13 @@ def test_a_network_that_packing_cannot_run_says_why() -> None:
         bb.deploy.pack(Functional(explodes), calibration=1e-3 * X)
     with pytest.raises(bb.deploy.UnsupportedError, match=r"fails on inputs of shape \(B, 6\) of type torch.int64"):
         bb.deploy.pack(small(), calibration=X.long())
+
+
+def test_a_bias_that_cancels_the_mean_leaves_rounding_of_both() -> None:
+    net = nn.Sequential(nn.AvgPool2d(2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    bb.binarize_(net)
+    with torch.no_grad():
+        net[1].running_mean.copy_(torch.tensor([0.1, 0.3, 0.7, 1.1]))
+        net[1].running_var.copy_(torch.tensor([0.9, 1.3, 0.3, 2.0]))
+        net[1].bias.copy_(net[1].running_mean * (net[1].running_var + net[1].eps).rsqrt())
+    bb.deploy.pack(net.eval(), calibration=1e-6 * torch.randn(64, 4, 2, 2), input_shape=(4, 2, 2))

@@ -1,7 +1,7 @@
 """The plan while it is being built: its steps, and how each is joined to those before it."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
@@ -181,24 +181,27 @@ class Builder:
         else:
             self.append(node, Step({"op": "clamp", "clamp": [low, high]}, [index]), shape)
 
-    def affine(self, node: fx.Node, scale: Tensor, shift: Tensor, name: str, source: fx.Node | None = None) -> None:
-        """y = scale · x + shift per channel: folded into the layer before it, or an operation of its own."""
+    def affine(
+        self, node: fx.Node, scale: Tensor, shifts: Sequence[Tensor], name: str, source: fx.Node | None = None
+    ) -> None:
+        """y = scale · x + sum of shifts per channel: folded into the layer before it, or an operation of its own."""
         index, shape = self.source(node) if source is None else self.values[source]
         channels = shape[0]
-        if {scale.numel(), shift.numel()} - {1, channels}:
+        if {scale.numel(), *(t.numel() for t in shifts)} - {1, channels}:
             raise UnsupportedError(f"{node.name!r}: {scale.numel()} scales for {channels} channels")
-        scale, shift = (t.detach().cpu().double().reshape(-1).expand(channels) for t in (scale, shift))
+        scale, *terms = (t.detach().cpu().double().reshape(-1).expand(channels) for t in (scale, *shifts))
+        shift, size = sum(terms, scale.new_zeros(())), sum((t.abs() for t in terms), scale.new_zeros(()))
         step = self.fold(node, index, "scale")
         if step is not None:
             assert step.scale is not None
             assert step.shift is not None
             assert step.size is not None
             step.scale, step.shift = step.scale * scale, step.shift * scale + shift
-            step.size = step.size * scale.abs() + shift.abs()
+            step.size = step.size * scale.abs() + size
             self.values[node] = (index, shape)
         else:
             entry = {"op": "affine", "name": name}
-            self.append(node, Step(entry, [index], scale=scale, shift=shift, size=shift.abs()), shape)
+            self.append(node, Step(entry, [index], scale=scale, shift=shift, size=size), shape)
 
     def finish(self) -> list[Step]:
         """The steps, ending with the one that makes the output."""

@@ -79,10 +79,10 @@ def _batch_norm(build: Builder, node: fx.Node, module: Any) -> None:
     scale = (module.running_var.detach().double() + module.eps).rsqrt()
     if module.weight is not None:
         scale = scale * module.weight.detach().double()
-    shift = -module.running_mean.detach().double() * scale
+    shifts = [-module.running_mean.detach().double() * scale]
     if module.bias is not None:
-        shift = shift + module.bias.detach().double()
-    build.affine(node, scale, shift, str(node.target))
+        shifts.append(module.bias.detach().double())
+    build.affine(node, scale, shifts, str(node.target))
 
 
 def _pool(kind: str) -> Handler:
@@ -215,7 +215,7 @@ def _arithmetic(name: str) -> Handler:
         }[name]
         if not bool(torch.isfinite(scale).all() and torch.isfinite(shift).all()):
             raise UnsupportedError(f"{node.name!r}: {name} with a constant that is not finite")
-        build.affine(node, scale, shift, node.name, values[0])
+        build.affine(node, scale, [shift], node.name, values[0])
 
     return handle
 
