@@ -41,7 +41,8 @@ def test_expectation_over_all_pairs_is_the_exact_gradient(spread):
 
 
 def tiny_net():
-    net = binarize_(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False))).double()
+    layers = [nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False)]
+    net = binarize_(nn.Sequential(*layers), scale="none").double()
     for parameter in split_parameters(net)[0]:
         nn.init.normal_(parameter, std=0.5)
     return net

@@ -23,7 +23,7 @@ def network(seed=1, **settings):
     torch.manual_seed(seed)
     layers = [nn.Linear(6, 16), nn.BatchNorm1d(16, **settings), nn.ReLU(), nn.Dropout(0.5)]
     layers += [nn.Linear(16, 8), nn.BatchNorm1d(8, **settings), nn.ReLU(), nn.Linear(8, 3)]
-    net = binarize_(nn.Sequential(*layers), init="weights").train()
+    net = binarize_(nn.Sequential(*layers), init="weights", scale="none").train()
     for _ in range(3):  # running statistics of some kind
         net(torch.randn(64, 6))
     return net.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from torch import nn
 
 from ..binarizers import Binarizer
-from .layers import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear, Init
+from .layers import SCALE, BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear, Init, Scale
 
 TWINS: dict[type[nn.Module], type[BinaryLayer]] = {
     twin.float_type: twin for twin in (BinaryLinear, BinaryConv1d, BinaryConv2d)
@@ -24,6 +24,7 @@ def binarize_(
     exclude: str | Iterable[str] = (),
     init: Init = "signs",
     magnitude: float = 1.0,
+    scale: Scale = SCALE,
 ) -> M:
     """Replace the Linear, Conv1d and Conv2d layers of `net` by their binary twins, in place.
 
@@ -38,6 +39,8 @@ def binarize_(
             an include pattern matches its name (one of its names) and no exclude pattern does, e.g.
             `exclude=["conv1", "head.*"]`.
         init, magnitude: where λ starts, see `initial_natural`; `init="weights"` converts a trained network.
+        scale: what each output channel is multiplied by: "learned" (from 1/√fan-in on, or from the mean size of a
+            trained network's weights), "fan_in" (1/√fan-in) or "none" (1).
 
     Returns:
         `net` itself.
@@ -69,7 +72,7 @@ def binarize_(
 
     _refuse_ties(net, chosen, names)
     naturals: dict[int, nn.Parameter] = {}
-    twins = [(old, TWINS[type(old)].from_float(old, binarizer, init, magnitude)) for old in chosen]
+    twins = [(old, TWINS[type(old)].from_float(old, binarizer, init, magnitude, scale)) for old in chosen]
     for old, new in twins:  # none was refused
         new.natural = naturals.setdefault(id(old.weight), new.natural)
         for name in names[old]:

@@ -1,7 +1,7 @@
 """Linear and convolution layers with ±1 weights: the twins of torch's, with λ in place of the weight."""
 
 import math
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from .. import bernoulli
 from ..binarizers import Binarizer, StraightThroughSample
 
 Init = Literal["signs", "zeros", "weights"]
+Scale = Literal["learned", "fan_in", "none"]
+SCALE: Scale = "fan_in"  # docs/design/scale.md
 L = TypeVar("L", bound="BinaryLayer")
 
 # of a Module; a handle from `register_*_hook` points at these very dictionaries
@@ -61,20 +63,26 @@ class Drawn(NamedTuple):
 class BinaryLayer(nn.Module):
     """A layer whose weights are ±1 and whose parameter is λ (`natural`), of the shape of its float twin's weight.
 
-    In training mode every forward pass asks the binarizer for a weight (a fresh draw, for most); in evaluation mode
-    the weight is the mode, sign λ.  The bias, if any, stays real.
+        y = s · (W x) + b,  W in {−1, +1}
+
+    In training mode every forward pass asks the binarizer for W (a fresh draw, for most); in evaluation mode it is the
+    mode, sign λ.  The scale s, one number per output channel, and the bias b, if any, are real.
 
     Attributes:
         natural: λ, the Parameter that the optimizer moves.
+        scale: s in units of `unit`, a Parameter (O,) that starts at 1, if the scale is learned; else None.
+        unit: 1/√fan-in, so that an output has the size of an input whatever the number of inputs; 1 without a scale.
         binarizer: how λ becomes a weight in training.
         float_type: the torch layer that this one is the twin of.
         drawn: batch-norm statistics of drawn networks, if `calibrate_` has made some; they go into the state_dict.
     """
 
     float_type: type[nn.Module]
+    spatial = 0  # dimensions of an output behind its channels
 
     natural: nn.Parameter
     bias: nn.Parameter | None
+    scale: nn.Parameter | None
 
     def __init__(
         self,
@@ -82,25 +90,49 @@ class BinaryLayer(nn.Module):
         binarizer: Binarizer | None = None,
         init: Init = "signs",
         magnitude: float = 1.0,
+        scale: Scale = SCALE,
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self._take(self.float_type(*args, **kwargs), binarizer, init, magnitude)
+        self._take(self.float_type(*args, **kwargs), binarizer, init, magnitude, scale)
 
-    def _take(self, layer: Any, binarizer: Binarizer | None, init: Init, magnitude: float) -> None:
+    def _take(self, layer: Any, binarizer: Binarizer | None, init: Init, magnitude: float, scale: Scale) -> None:
+        if scale not in get_args(Scale):
+            raise ValueError(f"scale must be 'learned', 'fan_in' or 'none', got {scale!r}")
         # what the float twin has beyond a bare Module are its settings (stride, ...), so that its code can run on self
         self.__dict__.update({k: v for k, v in vars(layer).items() if k not in vars(self)})
         self.training = layer.training
         self.register_parameter("bias", layer.bias)
         self.natural = nn.Parameter(initial_natural(layer.weight, init, magnitude), layer.weight.requires_grad)
         self._start: tuple[Init, float] = (init, magnitude)
+        rows = self._rows(layer.weight.detach())
+        self.unit = 1.0 if scale == "none" else 1 / math.sqrt(max(self._fan_in(rows.shape[1]), 1))
+        own = nn.Parameter(self._initial_scale(rows, init)) if scale == "learned" else None
+        self.register_parameter("scale", own)
         self.binarizer = StraightThroughSample() if binarizer is None else binarizer
         self._draw: Tensor | None = None  # set by draws.fixed_weights
         self.drawn: Drawn | None = None
 
+    def _rows(self, weight: Tensor) -> Tensor:
+        """The weight as (O, fan-in): a row for each output channel."""
+        return weight.reshape(len(weight), -1)
+
+    def _fan_in(self, row: int) -> float:
+        """How many weights an output sums, where there are `row` of its channel."""
+        return row
+
+    def _initial_scale(self, rows: Tensor, init: Init) -> Tensor:
+        # the mean size of a float weight is the scale for which s · sign W is nearest to W (Rastegari et al., 2016)
+        return rows.abs().mean(1) / self.unit if init == "weights" else rows.new_ones(len(rows))
+
     @classmethod
     def from_float(
-        cls: type[L], layer: nn.Module, binarizer: Binarizer | None = None, init: Init = "signs", magnitude: float = 1.0
+        cls: type[L],
+        layer: nn.Module,
+        binarizer: Binarizer | None = None,
+        init: Init = "signs",
+        magnitude: float = 1.0,
+        scale: Scale = SCALE,
     ) -> L:
         """The binary twin of `layer`, with its settings, mode, bias and hooks (shared, not copied).
 
@@ -111,14 +143,14 @@ class BinaryLayer(nn.Module):
             raise ValueError(f"the weight of {layer} is computed by a hook: make it a parameter, e.g. by prune.remove")
         binary = cls.__new__(cls)
         nn.Module.__init__(binary)
-        binary._take(layer, binarizer, init, magnitude)
+        binary._take(layer, binarizer, init, magnitude, scale)
         for name in HOOKS:
             setattr(binary, name, getattr(layer, name))
         return binary
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start anew, as the layer was made: λ by its `init` and `magnitude`, the bias as torch draws it.
+        """Start anew, as the layer was made: λ and scale by its `init` and `magnitude`, the bias as torch draws it.
 
         >>> layer = BinaryLinear(3, 2, init="zeros")
         >>> _ = layer.natural.data.fill_(9.0)
@@ -129,6 +161,8 @@ class BinaryLayer(nn.Module):
         weight = torch.empty_like(self.natural)
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5))  # as torch's own layers have it
         self.natural.copy_(initial_natural(weight, *self._start))
+        if self.scale is not None:
+            self.scale.copy_(self._initial_scale(self._rows(weight), self._start[0]))
         if self.bias is not None:
             bound = 1 / math.sqrt(max(weight[0].numel(), 1))
             nn.init.uniform_(self.bias, -bound, bound)
@@ -139,14 +173,32 @@ class BinaryLayer(nn.Module):
         """The ±1 weight in force, detached: the mode sign λ, or the draw that `sampled_weights` has fixed."""
         return bernoulli.sign(self.natural.detach()) if self._draw is None else self._draw
 
-    def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
-        """The layer's linear map with the given weight, of the shape of `natural`; `bias=False` leaves the bias out."""
+    @property
+    def scales(self) -> Tensor:
+        """s (O,), what each output channel is multiplied by, detached."""
+        if self.scale is not None:
+            return self.scale.detach() * self.unit
+        return self.natural.new_full((len(self._rows(self.natural)),), self.unit, requires_grad=False)
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """W x: the layer's linear map with the given weight, of the shape of `natural`; neither scaled nor shifted."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self._draw is None:
-            return self.binarizer(self.apply_weight, x, self.natural)
-        return self.apply_weight(x, self.weight)
+            return self._scaled(self.binarizer(self.apply_weight, x, self.natural))
+        return self._scaled(self.apply_weight(x, self.weight))
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        """s · y + b."""
+        shape = (-1, *[1] * self.spatial)
+        bias = None if self.bias is None else self.bias.to(y.dtype).reshape(shape)
+        if self.scale is not None:
+            scale = (self.scale * self.unit).to(y.dtype).reshape(shape)
+            return y * scale if bias is None else torch.addcmul(bias, y, scale)
+        if self.unit == 1:
+            return y if bias is None else y + bias
+        return y * self.unit if bias is None else torch.add(bias, y, alpha=self.unit)
 
     # `drawn` is not made of buffers: tools that pair the buffers of two networks (`AveragedModel`) rely on their number
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -161,7 +213,8 @@ class BinaryLayer(nn.Module):
             self.drawn = Drawn(**{name: value.clone() for name, value in drawn.items()})
 
     def extra_repr(self) -> str:
-        return f"{self.float_type.extra_repr(self)}, binarizer={self.binarizer!r}"
+        scale = "learned" if self.scale is not None else "none" if self.unit == 1 else "fan_in"
+        return f"{self.float_type.extra_repr(self)}, scale={scale}, binarizer={self.binarizer!r}"
 
 
 def _for(x: Tensor, weight: Tensor) -> Tensor:
@@ -170,12 +223,13 @@ def _for(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class BinaryLinear(BinaryLayer):
-    """y = x Wᵀ + b with W in {−1, +1}: `torch.nn.Linear` with λ of shape (O, I) in place of the weight.
+    """y = s · (x Wᵀ) + b with W in {−1, +1}: `torch.nn.Linear` with λ of shape (O, I) in place of the weight.
 
     Args:
         in_features, out_features, bias, device, dtype: as `torch.nn.Linear`.
         binarizer: how λ becomes a weight in training; `StraightThroughSample()` if None.
         init, magnitude: where λ starts, see `initial_natural`.
+        scale: s, "learned" per output channel from 1/√I on, constant 1/√I ("fan_in"), or 1 ("none").
 
     Shapes: x (..., I) → (..., O).
 
@@ -186,15 +240,14 @@ class BinaryLinear(BinaryLayer):
 
     float_type = nn.Linear
 
-    def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
-        return F.linear(x, _for(x, weight), self.bias if bias else None)
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, _for(x, weight))
 
 
 class _BinaryConv(BinaryLayer):
-    def apply_weight(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         # torch's own code for padding modes, run on the settings taken over in _take
-        used = self.bias if bias else None
-        out: Tensor = self.float_type._conv_forward(self, x, _for(x, weight), used)  # type: ignore[attr-defined]
+        out: Tensor = self.float_type._conv_forward(self, x, _for(x, weight), None)  # type: ignore[attr-defined]
         return out
 
 
@@ -208,6 +261,7 @@ class BinaryConv1d(_BinaryConv):
     """
 
     float_type = nn.Conv1d
+    spatial = 1
 
 
 class BinaryConv2d(_BinaryConv):
@@ -220,3 +274,4 @@ class BinaryConv2d(_BinaryConv):
     """
 
     float_type = nn.Conv2d
+    spatial = 2

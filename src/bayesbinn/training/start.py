@@ -93,8 +93,7 @@ def make_network(
     net = build_model(config, input_shape, num_outputs, mean, std)
     if isinstance(config, ContinualConfig):
         statistics: Any = config.statistics
-        binary = config.method_row.binarizer is not None
-        normalize_(net, statistics, config.tasks, config.output_gain, binary=binary)
+        normalize_(net, statistics, config.tasks, config.output_gain)
     return binary_(net, config)
 
 
