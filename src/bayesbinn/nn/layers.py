@@ -1,19 +1,20 @@
-"""Linear and convolution layers with ±1 weights: the twins of torch's, with λ in place of the weight."""
+"""What a layer with ±1 weights is: the twin of a torch layer, with λ in place of its weight."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import bernoulli
 from ..binarizers import Binarizer, StraightThroughSample
+from ..binarizers.base import Op
 
 Init = Literal["signs", "zeros", "weights"]
 Scale = Literal["learned", "fan_in", "none"]
 SCALE: Scale = "fan_in"  # docs/design/scale.md
-L = TypeVar("L", bound="BinaryLayer")
+T = TypeVar("T", bound="Twin")
 
 # of a Module; a handle from `register_*_hook` points at these very dictionaries
 HOOKS = (
@@ -60,7 +61,86 @@ class Drawn(NamedTuple):
     fingerprint: Tensor
 
 
-class BinaryLayer(nn.Module):
+class Twin(nn.Module):
+    """What takes the place of a torch module: its arguments, settings, mode and hooks, with ±1 weights.
+
+    Attributes:
+        float_type: the torch module that this one is the twin of.
+    """
+
+    float_type: type[nn.Module]
+
+    def __init__(
+        self,
+        *args: Any,
+        binarizer: Binarizer | None = None,
+        init: Init = "signs",
+        magnitude: float = 1.0,
+        scale: Scale = SCALE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self.float_type(*args, **kwargs), Start(binarizer, init, magnitude, scale))
+
+    @classmethod
+    def from_float(
+        cls: type[T],
+        layer: nn.Module,
+        binarizer: Binarizer | None = None,
+        init: Init = "signs",
+        magnitude: float = 1.0,
+        scale: Scale = SCALE,
+    ) -> T:
+        """The binary twin of `layer`, with its settings, mode, bias and hooks (shared, not copied).
+
+        Raises:
+            ValueError: if a hook computes the layer's weight (weight norm, pruning), or as `initial_natural`.
+        """
+        binary = cls.__new__(cls)
+        nn.Module.__init__(binary)
+        binary._take(layer, Start(binarizer, init, magnitude, scale))
+        for name in HOOKS:
+            setattr(binary, name, getattr(layer, name))
+        return binary
+
+    def _take(self, layer: Any, start: "Start") -> None:
+        """Become the twin of `layer`: its settings (all that it has beyond a bare Module), so that its code can run."""
+        missing = [name for name in self._weight_names(layer) if name not in layer._parameters]
+        if missing:
+            raise ValueError(
+                f"the {missing[0]} of {layer} is computed by a hook: make it a parameter, e.g. by prune.remove"
+            )
+        self.__dict__.update({k: v for k, v in vars(layer).items() if k not in vars(self)})
+        self.training = layer.training
+
+    def _weight_names(self, layer: Any) -> list[str]:
+        """Which parameters of `layer` become ±1."""
+        return ["weight"]
+
+    def sources(self, layer: Any) -> "list[tuple[Any, BinaryLayer]]":
+        """What each of its binary layers was made of: a key that tied weights share, and the layer."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a binary layer starts: the arguments of `binarize_` of these names.
+
+    Raises:
+        ValueError: for a scale that there is not.
+    """
+
+    binarizer: Binarizer | None = None
+    init: Init = "signs"
+    magnitude: float = 1.0
+    scale: Scale = SCALE
+
+    def __post_init__(self) -> None:
+        if self.scale not in get_args(Scale):
+            raise ValueError(f"scale must be 'learned', 'fan_in' or 'none', got {self.scale!r}")
+
+
+class BinaryLayer(Twin):
     """A layer whose weights are ±1 and whose parameter is λ (`natural`), of the shape of its float twin's weight.
 
         y = s · (W x) + b,  W in {−1, +1}
@@ -73,45 +153,31 @@ class BinaryLayer(nn.Module):
         scale: s in units of `unit`, a Parameter (O,) that starts at 1, if the scale is learned; else None.
         unit: 1/√fan-in, so that an output has the size of an input whatever the number of inputs; 1 without a scale.
         binarizer: how λ becomes a weight in training.
-        float_type: the torch layer that this one is the twin of.
         drawn: batch-norm statistics of drawn networks, if `calibrate_` has made some; they go into the state_dict.
     """
 
-    float_type: type[nn.Module]
     spatial = 0  # dimensions of an output behind its channels
 
     natural: nn.Parameter
     bias: nn.Parameter | None
     scale: nn.Parameter | None
 
-    def __init__(
-        self,
-        *args: Any,
-        binarizer: Binarizer | None = None,
-        init: Init = "signs",
-        magnitude: float = 1.0,
-        scale: Scale = SCALE,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self._take(self.float_type(*args, **kwargs), binarizer, init, magnitude, scale)
-
-    def _take(self, layer: Any, binarizer: Binarizer | None, init: Init, magnitude: float, scale: Scale) -> None:
-        if scale not in get_args(Scale):
-            raise ValueError(f"scale must be 'learned', 'fan_in' or 'none', got {scale!r}")
-        # what the float twin has beyond a bare Module are its settings (stride, ...), so that its code can run on self
-        self.__dict__.update({k: v for k, v in vars(layer).items() if k not in vars(self)})
-        self.training = layer.training
-        self.register_parameter("bias", layer.bias)
-        self.natural = nn.Parameter(initial_natural(layer.weight, init, magnitude), layer.weight.requires_grad)
-        self._start: tuple[Init, float] = (init, magnitude)
+    def _take(self, layer: Any, start: Start) -> None:
+        super()._take(layer, start)
+        self.register_parameter("bias", getattr(layer, "bias", None))
+        first = initial_natural(layer.weight, start.init, start.magnitude)
+        self.natural = nn.Parameter(first, layer.weight.requires_grad)
+        self._start: tuple[Init, float] = (start.init, start.magnitude)
         rows = self._rows(layer.weight.detach())
-        self.unit = 1.0 if scale == "none" else 1 / math.sqrt(max(self._fan_in(rows.shape[1]), 1))
-        own = nn.Parameter(self._initial_scale(rows, init)) if scale == "learned" else None
-        self.register_parameter("scale", own)
-        self.binarizer = StraightThroughSample() if binarizer is None else binarizer
+        self.unit = 1.0 if start.scale == "none" else 1 / math.sqrt(max(self._fan_in(rows.shape[1]), 1))
+        learned = start.scale == "learned"
+        self.register_parameter("scale", nn.Parameter(self._initial_scale(rows, start.init)) if learned else None)
+        self.binarizer = StraightThroughSample() if start.binarizer is None else start.binarizer
         self._draw: Tensor | None = None  # set by draws.fixed_weights
         self.drawn: Drawn | None = None
+
+    def sources(self, layer: Any) -> "list[tuple[Any, BinaryLayer]]":
+        return [(id(layer.weight), self)]
 
     def _rows(self, weight: Tensor) -> Tensor:
         """The weight as (O, fan-in): a row for each output channel."""
@@ -125,33 +191,15 @@ class BinaryLayer(nn.Module):
         # the mean size of a float weight is the scale for which s · sign W is nearest to W (Rastegari et al., 2016)
         return rows.abs().mean(1) / self.unit if init == "weights" else rows.new_ones(len(rows))
 
-    @classmethod
-    def from_float(
-        cls: type[L],
-        layer: nn.Module,
-        binarizer: Binarizer | None = None,
-        init: Init = "signs",
-        magnitude: float = 1.0,
-        scale: Scale = SCALE,
-    ) -> L:
-        """The binary twin of `layer`, with its settings, mode, bias and hooks (shared, not copied).
-
-        Raises:
-            ValueError: if a hook computes the layer's weight (weight norm, pruning), or as `initial_natural`.
-        """
-        if "weight" not in layer._parameters:
-            raise ValueError(f"the weight of {layer} is computed by a hook: make it a parameter, e.g. by prune.remove")
-        binary = cls.__new__(cls)
-        nn.Module.__init__(binary)
-        binary._take(layer, binarizer, init, magnitude, scale)
-        for name in HOOKS:
-            setattr(binary, name, getattr(layer, name))
-        return binary
+    def _spread(self, scale: Tensor) -> Tensor:
+        """A number per output channel, (O,), in a shape that multiplies the weight."""
+        return scale.reshape(-1, *[1] * (self.natural.ndim - 1))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Start anew, as the layer was made: λ and scale by its `init` and `magnitude`, the bias as torch draws it.
 
+        >>> from bayesbinn.nn import BinaryLinear
         >>> layer = BinaryLinear(3, 2, init="zeros")
         >>> _ = layer.natural.data.fill_(9.0)
         >>> layer.reset_parameters()
@@ -185,9 +233,23 @@ class BinaryLayer(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._scaled(self._mapped(self.apply_weight, x))
+
+    def _mapped(self, op: Op, x: Tensor) -> Tensor:
+        """op(x, W) with the weight in force, or as the binarizer makes it."""
         if self.training and self._draw is None:
-            return self._scaled(self.binarizer(self.apply_weight, x, self.natural))
-        return self._scaled(self.apply_weight(x, self.weight))
+            return self.binarizer(op, x, self.natural)
+        return op(x, self.weight)
+
+    def scaled_weight(self, like: Tensor) -> Tensor:
+        """s · W, of the shape of `natural`, in the type in which code with inputs `like` computes; with its gradient.
+
+        For code that uses the weight itself.  `LocalReparam` draws a normal weight of W's mean and variance then.
+        """
+        weight = _for(like, self._mapped(lambda _, weight: weight, self.natural.detach()))
+        if self.scale is None:
+            return weight if self.unit == 1 else weight * self.unit
+        return weight * self._spread(self.scale * self.unit).to(weight.dtype)
 
     def _scaled(self, y: Tensor) -> Tensor:
         """s · y + b."""
@@ -214,64 +276,10 @@ class BinaryLayer(nn.Module):
 
     def extra_repr(self) -> str:
         scale = "learned" if self.scale is not None else "none" if self.unit == 1 else "fan_in"
-        return f"{self.float_type.extra_repr(self)}, scale={scale}, binarizer={self.binarizer!r}"
+        own = self.float_type.extra_repr(self)
+        return f"{own}{', ' if own else ''}scale={scale}, binarizer={self.binarizer!r}"
 
 
 def _for(x: Tensor, weight: Tensor) -> Tensor:
     # λ may be kept in bfloat16 in a float32 network; weights of ±1 lose nothing in any type
     return weight.to(x.dtype) if weight.dtype == torch.bfloat16 else weight
-
-
-class BinaryLinear(BinaryLayer):
-    """y = s · (x Wᵀ) + b with W in {−1, +1}: `torch.nn.Linear` with λ of shape (O, I) in place of the weight.
-
-    Args:
-        in_features, out_features, bias, device, dtype: as `torch.nn.Linear`.
-        binarizer: how λ becomes a weight in training; `StraightThroughSample()` if None.
-        init, magnitude: where λ starts, see `initial_natural`.
-        scale: s, "learned" per output channel from 1/√I on, constant 1/√I ("fan_in"), or 1 ("none").
-
-    Shapes: x (..., I) → (..., O).
-
-    >>> layer = BinaryLinear(8, 3).eval()
-    >>> layer(torch.zeros(2, 8)).shape, layer.weight.unique().tolist()
-    (torch.Size([2, 3]), [-1.0, 1.0])
-    """
-
-    float_type = nn.Linear
-
-    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, _for(x, weight))
-
-
-class _BinaryConv(BinaryLayer):
-    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        # torch's own code for padding modes, run on the settings taken over in _take
-        out: Tensor = self.float_type._conv_forward(self, x, _for(x, weight), None)  # type: ignore[attr-defined]
-        return out
-
-
-class BinaryConv1d(_BinaryConv):
-    """`torch.nn.Conv1d` with ±1 weights; λ has shape (O, I/groups, kernel).  Arguments as Conv1d and `BinaryLinear`.
-
-    Shapes: x (B, I, L) → (B, O, L′).
-
-    >>> BinaryConv1d(4, 6, kernel_size=3, padding=1)(torch.zeros(2, 4, 9)).shape
-    torch.Size([2, 6, 9])
-    """
-
-    float_type = nn.Conv1d
-    spatial = 1
-
-
-class BinaryConv2d(_BinaryConv):
-    """`torch.nn.Conv2d` with ±1 weights; λ has shape (O, I/groups, kH, kW).  Arguments as Conv2d and `BinaryLinear`.
-
-    Shapes: x (B, I, H, W) → (B, O, H′, W′).
-
-    >>> BinaryConv2d(4, 6, kernel_size=3, padding="same", padding_mode="circular")(torch.zeros(2, 4, 9, 9)).shape
-    torch.Size([2, 6, 9, 9])
-    """
-
-    float_type = nn.Conv2d
-    spatial = 2

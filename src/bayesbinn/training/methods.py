@@ -260,10 +260,11 @@ METHODS: dict[str, Method] = {
 M = TypeVar("M", bound=nn.Module)
 
 
-def make_binary_(net: M, method: Method, options: Any, estimator: Any, exclude: list[str]) -> M:
+def make_binary_(net: M, method: Method, options: Any, estimator: Any, real_ends: bool = False) -> M:
     """Make `net` what the method trains, in place.
 
-    A real network becomes binary, but for the layers in `exclude`; binary layers keep their λ and get the estimator.
+    A real network becomes binary, with `real_ends` but for its first and last layer; binary layers keep their λ and
+    get the estimator.
 
     Raises:
         ValueError: for what `binarize_` refuses, or binary layers where the method has none.
@@ -278,7 +279,7 @@ def make_binary_(net: M, method: Method, options: Any, estimator: Any, exclude: 
         layer.binarizer = binarizer
     if not layers:
         start: dict[str, Any] = {"init": options.init, "magnitude": options.magnitude, "scale": options.scale}
-        binarize_(net, binarizer=binarizer, exclude=exclude, **start)
+        binarize_(net, binarizer=binarizer, real_ends=real_ends, quiet=True, **start)
     if getattr(options, "natural_dtype", "float32") == "bfloat16":
         for _, layer in binary_layers(net):
             layer.natural.data = layer.natural.data.to(torch.bfloat16)
