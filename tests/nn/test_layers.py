@@ -191,7 +191,7 @@ def test_weight_is_read_only_and_detached():
     with pytest.raises(AttributeError):
         layer.weight = torch.zeros(3, 4)
     layer.weight.zero_()  # a copy: λ does not notice
-    assert layer.natural.abs().min() == 1
+    assert layer.natural.abs().min() == 5
 
 
 def test_state_dict_round_trip():
@@ -229,8 +229,8 @@ def test_frozen_lambda_still_draws():
 def test_default_binarizer_and_start():
     layer = BinaryLinear(100, 100)
     assert layer.binarizer == StraightThroughSample()
-    assert set(layer.natural.unique().tolist()) == {-1.0, 1.0}
-    assert layer.natural.mean().abs() < 5 / 100
+    assert set(layer.natural.unique().tolist()) == {-5.0, 5.0}
+    assert layer.natural.mean().abs() < 5 * 5 / 100
     assert BinaryLinear(4, 3, magnitude=10).natural.abs().unique().tolist() == [10.0]
     assert BinaryLinear(4, 3, init="zeros").natural.abs().max() == 0
 

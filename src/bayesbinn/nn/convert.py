@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..binarizers import Binarizer
-from .layers import SCALE, BinaryLayer, Init, Scale, Twin
+from .layers import MAGNITUDE, SCALE, BinaryLayer, Init, Scale, Twin
 from .overview import summary
 from .table import ON_REQUEST, TWINS
 
@@ -26,7 +26,7 @@ def binarize_(
     exclude: Patterns = (),
     real_ends: bool = False,
     init: Init = "signs",
-    magnitude: float = 1.0,
+    magnitude: float = MAGNITUDE,
     scale: Scale = SCALE,
     quiet: bool = False,
 ) -> M:

@@ -13,7 +13,9 @@ from ..binarizers.base import Op
 
 Init = Literal["signs", "zeros", "weights"]
 Scale = Literal["learned", "fan_in", "none"]
-SCALE: Scale = "fan_in"  # docs/design/scale.md
+# docs/design/scale.md: what suits networks that nobody made for binary weights
+SCALE: Scale = "fan_in"
+MAGNITUDE = 5.0
 T = TypeVar("T", bound="Twin")
 
 # of a Module; a handle from `register_*_hook` points at these very dictionaries
@@ -24,7 +26,7 @@ HOOKS = (
 )
 
 
-def initial_natural(weight: Tensor, init: Init = "signs", magnitude: float = 1.0) -> Tensor:
+def initial_natural(weight: Tensor, init: Init = "signs", magnitude: float = MAGNITUDE) -> Tensor:
     """λ for the float weights W, of the same shape: where the posterior starts.
 
     * `"signs"`: ±`magnitude` with random signs, as in the paper (which uses 10 or 15).
@@ -75,7 +77,7 @@ class Twin(nn.Module):
         *args: Any,
         binarizer: Binarizer | None = None,
         init: Init = "signs",
-        magnitude: float = 1.0,
+        magnitude: float = MAGNITUDE,
         scale: Scale = SCALE,
         **kwargs: Any,
     ) -> None:
@@ -88,7 +90,7 @@ class Twin(nn.Module):
         layer: nn.Module,
         binarizer: Binarizer | None = None,
         init: Init = "signs",
-        magnitude: float = 1.0,
+        magnitude: float = MAGNITUDE,
         scale: Scale = SCALE,
     ) -> T:
         """The binary twin of `layer`, with its settings, mode, bias and hooks (shared, not copied).
@@ -132,7 +134,7 @@ class Start:
 
     binarizer: Binarizer | None = None
     init: Init = "signs"
-    magnitude: float = 1.0
+    magnitude: float = MAGNITUDE
     scale: Scale = SCALE
 
     def __post_init__(self) -> None:

@@ -91,15 +91,13 @@ def _twins(net: nn.Module, name: str = "") -> Iterator[tuple[str, Twin]]:
 
 
 def _real(net: nn.Module) -> Iterator[Real]:
-    inner = {id(child) for m in net.modules() if isinstance(m, Twin) or type(m) in TWINS for child in m.modules()}
+    whole = [m for m in net.modules() if isinstance(m, Twin) or type(m) in TWINS or parametrize.is_parametrized(m)]
+    told = {id(child) for m in whole for child in m.modules() if child is not m or isinstance(m, Twin)}
     for name, module in net.named_modules():
-        whole = type(module) in TWINS
-        if not whole and id(module) in inner:
-            continue
-        if any(p is not None and p.ndim > 1 for p in module._parameters.values()) or parametrize.is_parametrized(
-            module
-        ):
-            kind = type(module).__mro__[1] if parametrize.is_parametrized(module) else type(module)
+        computed = parametrize.is_parametrized(module)
+        matrices = any(p is not None and p.ndim > 1 for p in module._parameters.values())
+        if id(module) not in told and (computed or matrices or type(module) in TWINS):
+            kind = type(module).__mro__[1] if computed else type(module)
             yield Real(name or "the network itself", kind.__name__, _reason(module))
 
 
