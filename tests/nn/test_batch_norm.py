@@ -11,10 +11,22 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bayesbinn import BayesBiNN, BinaryLinear, binarize_, calibrate_, disarm_loss, draw, predict, sampled_weights
+from bayesbinn import (
+    BayesBiNN,
+    BinaryLinear,
+    binarize_,
+    calibrate_,
+    disarm_loss,
+    draw,
+    predict,
+    sampled_weights,
+)
 from bayesbinn.binarizers import SignSTE
 from bayesbinn.nn import batch_norm, binary_layers, split_parameters
 from bayesbinn.nn.batch_norm import in_force, own_statistics, statistics_of
+
+# networks that were trained and not calibrated are what is tested here; test_uncalibrated.py has the warning
+pytestmark = pytest.mark.filterwarnings("ignore:batch norm has the statistics of training")
 
 X, SEEN = torch.randn(20, 6, generator=torch.Generator().manual_seed(7)), 3 + 2 * torch.randn(400, 6)
 

@@ -1,5 +1,6 @@
 """Binary layers, the conversion of a float network, drawing its weights, and the statistics of its batch norm."""
 
+from .batch_norm import UncalibratedWarning as UncalibratedWarning
 from .batch_norm import calibrate_ as calibrate_
 from .composite import BinaryGRU as BinaryGRU
 from .composite import BinaryGRUCell as BinaryGRUCell
