@@ -35,7 +35,7 @@ def test_it_names_what_is_binary_and_what_stays_real_and_why(capsys):
     assert said.err == f"{found}\n"
     assert found.layers == {"GRU": 1, "Linear": 2}
     assert {(own.name, own.kind, own.reason) for own in found.real} == {
-        ("the network itself", "Net", "no binary twin"),
+        ("position", "Net", "no binary twin"),
         ("embedding", "Embedding", "real unless it is included by its name or type"),
         ("special", "Special", "a subclass of Linear, whose own code a twin does not know"),
         ("spectral", "Linear", "its weight is computed by a parametrization"),

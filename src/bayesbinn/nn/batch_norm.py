@@ -101,8 +101,8 @@ def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> dict[_Batc
     trained = any(norm.num_batches_tracked for _, norms in groups for norm in norms)  # batches seen
     if calibrated is False and whose == "mode" and trained and has_posterior(net):
         warnings.warn(
-            "batch norm has the statistics of training, those of drawn weights that moved meanwhile: the mode loses "
-            "accuracy with them; call bb.calibrate_(net, data) after training",
+            "batch norm has the statistics of training, under other weights than the mode, which loses accuracy with "
+            "them: call bb.calibrate_(net, data) after training or conversion",
             UncalibratedWarning,
             stacklevel=4,
         )

@@ -16,7 +16,7 @@ SHOWN = 4  # names of layers in a line of the summary
 
 @dataclass(frozen=True)
 class Real:
-    """A module whose weights stay real: its name, its type, and why."""
+    """A module whose weights stay real, or a weight of one without a twin: its name, the module's type, and why."""
 
     name: str
     kind: str
@@ -94,14 +94,18 @@ def _real(net: nn.Module) -> Iterator[Real]:
     whole = [m for m in net.modules() if isinstance(m, Twin) or type(m) in TWINS or parametrize.is_parametrized(m)]
     told = {id(child) for m in whole for child in m.modules() if child is not m or isinstance(m, Twin)}
     for name, module in net.named_modules():
-        computed = parametrize.is_parametrized(module)
-        matrices = any(p is not None and p.ndim > 1 for p in module._parameters.values())
-        if id(module) not in told and (computed or matrices or type(module) in TWINS):
-            kind = type(module).__mro__[1] if computed else type(module)
-            yield Real(name or "the network itself", kind.__name__, _reason(module))
+        if id(module) in told:
+            continue
+        computed, reason = parametrize.is_parametrized(module), _reason(module)
+        kind = (type(module).__mro__[1] if computed else type(module)).__name__
+        matrices = [own for own, p in module._parameters.items() if p is not None and p.ndim > 1]
+        if reason is None:
+            yield from (Real(f"{name}.{own}".lstrip("."), kind, "no binary twin") for own in matrices)
+        elif computed or matrices or type(module) in TWINS:
+            yield Real(name, kind, reason)
 
 
-def _reason(module: nn.Module) -> str:
+def _reason(module: nn.Module) -> str | None:
     if type(module) in ON_REQUEST:
         return "real unless it is included by its name or type"
     if type(module) in TWINS:
@@ -109,7 +113,7 @@ def _reason(module: nn.Module) -> str:
     if parametrize.is_parametrized(module):
         return "its weight is computed by a parametrization"
     base = next((kind for kind in type(module).__mro__ if kind in TWINS), None)
-    return f"a subclass of {base.__name__}, whose own code a twin does not know" if base else "no binary twin"
+    return f"a subclass of {base.__name__}, whose own code a twin does not know" if base else None
 
 
 def _size(count: int) -> str:
