@@ -176,7 +176,6 @@ def test_settings_of_a_stream_without_effect_are_said(settings, notes):
     assert make(ContinualConfig, settings).notes == notes
 
 
-
 def test_a_network_of_ones_own_starts_as_in_a_loop_of_ones_own():
     assert make_config({}).method_options.magnitude == 1.0
     assert make_config({"model": "own"}).method_options.magnitude == MAGNITUDE
