@@ -88,7 +88,7 @@ def test_is_the_mean_loss_and_gradient_of_two_antithetic_networks():
 
 
 def test_shared_and_undrawn_layers():
-    shared = nn.Sequential(BinaryLinear(2, 2), nn.Tanh(), BinaryLinear(2, 2))
+    shared = nn.Sequential(*(BinaryLinear(2, 2, magnitude=1.0), nn.Tanh(), BinaryLinear(2, 2)))
     shared[2].natural = shared[0].natural
     fixed = BinaryLinear(2, 1, binarizer=SignSTE())
     net, x, seen = nn.Sequential(shared, fixed), torch.randn(3, 2), []
