@@ -58,7 +58,7 @@ def test_converted_net_computes_with_the_signs_of_its_weights():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 fan_in = module.weight[0].numel()
                 module.weight.copy_(torch.where(module.weight >= 0, 1.0, -1.0) / fan_in**0.5)
-    for found, expected in zip(binarize_(net, init="weights")(x), twin(x), strict=True):
+    for found, expected in zip(binarize_(net, init="weights", scale="fan_in")(x), twin(x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -148,7 +148,7 @@ def test_tied_weights_stay_tied():
     assert net[0] is not net[1]
     assert net[0].natural is net[1].natural
     binary, real = split_parameters(net)
-    assert (len(binary), len(real)) == (1, 2)
+    assert (len(binary), len(real)) == (1, 4)  # each has a bias and a scale of its own
     net(torch.randn(3, 4)).sum().backward()
     assert net[0].natural.grad is not None
 
@@ -225,7 +225,7 @@ def test_split_parameters_divides_them_all():
 
 
 def test_state_dict_keys():
-    keys = list(binarize_(Net()).state_dict())
+    keys = list(binarize_(Net(), scale="fan_in").state_dict())
     assert [k.replace("natural", "weight") for k in sorted(keys)] != sorted(keys)
     assert {k.replace("natural", "weight") for k in keys} == set(Net().state_dict())
 

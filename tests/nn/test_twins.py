@@ -237,7 +237,7 @@ def test_a_weight_of_ones_own():
     before = net.weight.natural.detach().clone()
     optimizer.step()
     assert not torch.equal(before, net.weight.natural)
-    torch.testing.assert_close(net.eval()(x), x @ net.weight.weight.T / 2)
+    torch.testing.assert_close(net.eval()(x), x @ (net.weight.weight * net.weight.scales[:, None]).T)
     assert bb.predict(net, x, 4).probs.shape == (2, 3)
 
 

@@ -179,7 +179,7 @@ def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
 
     >>> binary, real = split_parameters(binarize_(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)), quiet=True))
     >>> len(binary), len(real)
-    (1, 3)
+    (1, 4)
     """
     binary = list({id(layer.natural): layer.natural for _, layer in binary_layers(net)}.values())
     naturals = {id(p) for p in binary}

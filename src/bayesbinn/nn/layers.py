@@ -14,7 +14,7 @@ from ..binarizers.base import Op
 Init = Literal["signs", "zeros", "weights"]
 Scale = Literal["learned", "fan_in", "none"]
 # docs/design/scale.md: what suits networks that nobody made for binary weights
-SCALE: Scale = "fan_in"
+SCALE: Scale = "learned"
 MAGNITUDE = 5.0
 T = TypeVar("T", bound="Twin")
 

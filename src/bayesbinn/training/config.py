@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
-from ..nn.layers import MAGNITUDE
+from ..nn.layers import MAGNITUDE, SCALE
 from .methods import ESTIMATORS, METHODS, BayesOptions, Method
 from .models import OWN, TAKES, ModelConfig
 from .options import NoOptions, Tables, option, options_of, records
@@ -78,8 +78,10 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
         """What takes the place of the options' own defaults beside the settings `given`."""
         # those were chosen on the models of `train`; a network of one's own starts as in a loop of one's own
-        own = given.get("model") == OWN and given.get("method", cls.method) == "bayesbinn"
-        return {"magnitude": MAGNITUDE} if own else {}
+        method = given.get("method", cls.method)
+        if given.get("model") != OWN or method == "float":
+            return {}
+        return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
 
     @property
     def notes(self) -> list[str]:

@@ -22,7 +22,7 @@ from ..binarizers import (
 )
 from ..disarm import disarm_loss
 from ..nn import binarize_, binary_layers, split_parameters
-from ..nn.layers import SCALE, Scale
+from ..nn.layers import Scale
 from ..optim import FORMS, BayesBiNN, Bop, NetworkOptimizer
 from ..optim.network import FORM, KL_WEIGHT, LR, MOMENTUM, REAL_LR
 from .options import NoOptions, option
@@ -78,7 +78,7 @@ class BinaryOptions:
     init: str = option("signs", "where λ starts", choices=("signs", "zeros", "weights"))
     magnitude: float = option(1.0, "|λ| at the start", above=0)
     scale: str = option(
-        SCALE, "factor on what a layer's ±1 weights give: learned, 1/√fan-in, or none", choices=get_args(Scale)
+        "fan_in", "factor on what a layer's ±1 weights give: learned, 1/√fan-in, or none", choices=get_args(Scale)
     )
     real_lr: float = option(REAL_LR, "learning rate of the real parameters (Adam)")
 
