@@ -39,8 +39,10 @@ net = nn.Sequential(
 train(net, torch.optim.Adam(net.parameters(), lr=1e-3), epochs=10)
 report("float", net)
 
-bb.binarize_(net, init="weights", magnitude=2.0)  # the mode keeps the signs, small weights stay undecided
-report("binary, as converted (batch norm still has the float network's statistics)", net)
+# the mode keeps the signs and the size of the weights, small weights stay undecided
+bb.binarize_(net, init="weights", magnitude=2.0, scale="learned")
+bb.calibrate_(net, x_train)  # batch norm still had the statistics of the float network
+report("binary, as converted", net)
 
 train(net, bb.optimizer_for(net, num_data=len(x_train), real_lr=1e-3), epochs=10)
 bb.calibrate_(net, x_train)

@@ -41,7 +41,8 @@ def test_expectation_over_all_pairs_is_the_exact_gradient(spread):
 
 
 def tiny_net():
-    net = binarize_(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False))).double()
+    layers = [nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False)]
+    net = binarize_(nn.Sequential(*layers), scale="none").double()
     for parameter in split_parameters(net)[0]:
         nn.init.normal_(parameter, std=0.5)
     return net
@@ -87,7 +88,7 @@ def test_is_the_mean_loss_and_gradient_of_two_antithetic_networks():
 
 
 def test_shared_and_undrawn_layers():
-    shared = nn.Sequential(BinaryLinear(2, 2), nn.Tanh(), BinaryLinear(2, 2))
+    shared = nn.Sequential(*(BinaryLinear(2, 2, magnitude=1.0), nn.Tanh(), BinaryLinear(2, 2)))
     shared[2].natural = shared[0].natural
     fixed = BinaryLinear(2, 1, binarizer=SignSTE())
     net, x, seen = nn.Sequential(shared, fixed), torch.randn(3, 2), []

@@ -282,7 +282,7 @@ def test_seeds_follow_the_generator() -> None:
 
 
 def test_a_bfloat16_layer_computes_in_the_type_of_its_input() -> None:
-    layer = BinaryLinear(8, 3, bias=False)
+    layer = BinaryLinear(8, 3, bias=False, scale="none")
     layer.natural = nn.Parameter(layer.natural.detach().to(torch.bfloat16))
     x = torch.randn(5, 8)
     torch.manual_seed(4)

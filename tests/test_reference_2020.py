@@ -36,7 +36,7 @@ def test_steps_equal_the_2020_rule(temperature, momentum, magnitude):
     options = {"lr": 1e-3, "num_data": 1000, "kl_weight": 1.0, "momentum": momentum, "prior": 0.25}
     binarizer = Injected(temperature)
     net = nn.Sequential(nn.Linear(12, 10, bias=False), nn.Tanh(), nn.Linear(10, 3, bias=False))
-    binary, _ = split_parameters(binarize_(net, binarizer=binarizer, magnitude=magnitude))
+    binary, _ = split_parameters(binarize_(net, binarizer=binarizer, magnitude=magnitude, scale="none"))
     optimizer = BayesBiNN(binary, **options)
     moments = [torch.zeros_like(p) for p in binary]
     moved = False
@@ -66,7 +66,7 @@ def test_steps_equal_the_2020_rule(temperature, momentum, magnitude):
 def test_the_published_setting_saturates_lambda():
     """τ = 1e-10 from |λ| = 10: after one step |λ| is of the order of lr · N · g · 1e10 (float32 has 1 - μ² = 0)."""
     net = nn.Sequential(nn.Linear(12, 3, bias=False))
-    binary, _ = split_parameters(binarize_(net, binarizer=Reference2020(1e-10), magnitude=10.0))
+    binary, _ = split_parameters(binarize_(net, binarizer=Reference2020(1e-10), magnitude=10.0, scale="none"))
     optimizer = BayesBiNN(binary, lr=1e-4, num_data=60_000)
     F.cross_entropy(net(torch.randn(16, 12)), torch.randint(3, (16,))).backward()
     grad = binary[0].grad.abs()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from .nn import calibrate_ as calibrate_
     from .nn import draw as draw
     from .nn import split_parameters as split_parameters
+    from .nn import summary as summary
     from .optim import BayesBiNN as BayesBiNN
     from .optim import optimizer_for as optimizer_for
     from .posterior import posterior_summary as posterior_summary
@@ -46,7 +47,16 @@ _MODULES = (
 )
 _NAMES = {
     "disarm": ("disarm_loss",),
-    "nn": ("BinaryConv1d", "BinaryConv2d", "BinaryLinear", "binarize_", "calibrate_", "draw", "split_parameters"),
+    "nn": (
+        "BinaryConv1d",
+        "BinaryConv2d",
+        "BinaryLinear",
+        "binarize_",
+        "calibrate_",
+        "draw",
+        "split_parameters",
+        "summary",
+    ),
     "optim": ("BayesBiNN", "optimizer_for"),
     "posterior": ("posterior_summary", "sampled_weights"),
     "prediction": ("Prediction", "RegressionPrediction", "predict", "predict_regression"),

@@ -26,6 +26,14 @@ def make(name, **settings):
     return layer, torch.randn(shape, dtype=torch.float64)
 
 
+def whole(layer, x, weight):
+    """The layer's output with the given weight."""
+    layer._draw = weight
+    y = layer(x)
+    layer._draw = None
+    return y
+
+
 @pytest.fixture
 def fixed_noise(monkeypatch):
     """ε of one value everywhere, so that mean and deviation can be read off."""
@@ -39,7 +47,7 @@ def fixed_noise(monkeypatch):
 @pytest.mark.parametrize("name", LAYERS)
 def test_mean_and_variance_are_those_of_all_networks(name, fixed_noise):
     layer, x = make(name)
-    outputs = torch.stack([layer.apply_weight(x, weight) for weight, _ in all_weights(layer.natural.detach())])
+    outputs = torch.stack([whole(layer, x, weight) for weight, _ in all_weights(layer.natural.detach())])
     probabilities = torch.tensor([p for _, p in all_weights(layer.natural.detach())], dtype=torch.float64)
     mean = torch.einsum("s,s...->...", probabilities, outputs)
     variance = torch.einsum("s,s...->...", probabilities, (outputs - mean) ** 2)
@@ -56,10 +64,8 @@ def test_gradient_is_autograds_in_the_mean(name, fixed_noise):
     x.requires_grad_()
     upstream = torch.randn_like(layer(x))
     mean = torch.tanh(layer.natural.detach()).requires_grad_()
-    y = layer.apply_weight(x, mean)
-    zero = torch.zeros_like(mean)
-    y_variance = layer.apply_weight(x * x, 1 - mean * mean) - layer.apply_weight(x * x, zero)
-    (y + 0.7 * y_variance.sqrt()).backward(upstream)
+    y_variance = layer.apply_weight(x * x, 1 - mean * mean)
+    (whole(layer, x, mean) + 0.7 * layer.unit * y_variance.sqrt()).backward(upstream)
     by_autograd, x_grad = mean.grad, x.grad
     layer.zero_grad()
     x.grad = None
@@ -77,7 +83,7 @@ def test_is_unbiased_for_one_layer_and_a_squared_error():
     y = torch.randn(4, 2, dtype=torch.float64)
 
     def loss(weight):
-        return (layer.apply_weight(x, weight) - y).square().mean()
+        return (whole(layer, x, weight) - y).square().mean()
 
     exact = exact_gradient(lambda weight: loss(weight).detach(), layer.natural.detach())
     draws = 4000
@@ -100,7 +106,7 @@ def test_gradients_are_finite_where_nothing_is_uncertain():
     y = layer(x)
     y.sum().backward()
     torch.testing.assert_close(y[0], layer.bias)
-    torch.testing.assert_close(y[:, 0], x.sum(1) + layer.bias[0])
+    torch.testing.assert_close(y[:, 0], x.sum(1) / 2 + layer.bias[0])
     assert layer.natural.grad.isfinite().all()
     assert x.grad.isfinite().all()
 
@@ -121,4 +127,5 @@ def test_a_generator_makes_it_repeatable_and_evaluation_uses_the_mode():
     assert not torch.equal(first, layer(x))
     layer.binarizer.generator.manual_seed(3)
     assert torch.equal(first, layer(x))
-    assert torch.equal(layer.eval()(x), x @ bernoulli.sign(layer.natural).T + layer.bias)
+    mode = x @ bernoulli.sign(layer.natural).T * layer.unit + layer.bias
+    torch.testing.assert_close(layer.eval()(x), mode)

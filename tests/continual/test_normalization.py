@@ -95,11 +95,12 @@ def test_fixed_scales_keep_outputs_near_one() -> None:
     x = torch.randn(4000, 16)
     hidden = net[:2](x)
     assert hidden.std() == pytest.approx(2**0.5, rel=0.1)
-    assert net[4].scale == pytest.approx(2 / 8**0.5)
+    assert net[4].scale == 2.0
 
 
-def test_real_weights_are_not_divided_again() -> None:
-    net = normalize_(network(), "none", num_tasks=1, binary=False)
+def test_the_scale_of_the_layers_is_their_own() -> None:
+    net = normalize_(network(), "none", num_tasks=1)
+    assert net[1].scale == pytest.approx(2**0.5)
     assert net[4].scale == 1.0
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import bayesbinn as bb
 from bayesbinn import _native, bernoulli
+from bayesbinn.nn import binary_layers
 
 ENGINES = [*_native.instruction_sets(), "numpy"]
 SIZES = [1, 3, 7, 33, 63, 97]
@@ -64,7 +65,7 @@ class Block(nn.Module):
 
 
 def trained(net: nn.Module, **kwargs: object) -> nn.Module:
-    """`net` made binary, with batch norm statistics that are not 0 and 1."""
+    """`net` made binary, with scales, and batch norm statistics, that are not 0 and 1."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -74,7 +75,11 @@ def trained(net: nn.Module, **kwargs: object) -> nn.Module:
             if module.affine:
                 module.weight.data.normal_()
                 module.bias.data.normal_()
-    return bb.binarize_(net, **kwargs).eval()  # type: ignore[arg-type]
+    bb.binarize_(net, **{"scale": "learned", **kwargs})  # type: ignore[arg-type]
+    for _, layer in binary_layers(net):
+        if layer.scale is not None:
+            layer.scale.data.uniform_(-2, 2)
+    return net.eval()
 
 
 def mlp(sizes: tuple[int, ...] = (20, 33, 17, 5)) -> nn.Module:

@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "network.bbnn.json"
 
 def golden_network() -> nn.Module:
     """A fixed network, with no randomness at all."""
-    net = bb.binarize_(nn.Sequential(nn.Linear(5, 3), nn.ReLU(), Sign(), nn.Linear(3, 2)))
+    net = bb.binarize_(nn.Sequential(nn.Linear(5, 3), nn.ReLU(), Sign(), nn.Linear(3, 2)), scale="none")
     for i, layer in enumerate((net[0], net[3])):
         layer.natural.data.copy_(
             torch.arange(layer.natural.numel()).reshape(layer.natural.shape).add(i).mul(37) % 7 - 3

@@ -18,6 +18,9 @@ from bayesbinn.evaluation.voters import make_voters
 from bayesbinn.training.models import Normalize
 from tests.runs import blobs_file
 
+# evaluation measures a network as it is, calibrated or not
+pytestmark = pytest.mark.filterwarnings("ignore:batch norm has the statistics of training")
+
 
 def network(seed=0, **options):
     torch.manual_seed(seed)

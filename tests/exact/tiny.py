@@ -14,7 +14,7 @@ class Tiny:
 
     def __init__(self, net, spread=1.0, binarizer=None, seed=0, num_data=6):
         torch.manual_seed(seed)
-        self.net = binarize_(net, binarizer=binarizer).double()
+        self.net = binarize_(net, binarizer=binarizer, scale="none").double()
         self.layers = dict(binary_layers(self.net))
         with torch.no_grad():
             for layer in self.layers.values():

@@ -11,10 +11,22 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bayesbinn import BayesBiNN, BinaryLinear, binarize_, calibrate_, disarm_loss, draw, predict, sampled_weights
+from bayesbinn import (
+    BayesBiNN,
+    BinaryLinear,
+    binarize_,
+    calibrate_,
+    disarm_loss,
+    draw,
+    predict,
+    sampled_weights,
+)
 from bayesbinn.binarizers import SignSTE
 from bayesbinn.nn import batch_norm, binary_layers, split_parameters
 from bayesbinn.nn.batch_norm import in_force, own_statistics, statistics_of
+
+# networks that were trained and not calibrated are what is tested here; test_uncalibrated.py has the warning
+pytestmark = pytest.mark.filterwarnings("ignore:batch norm has the statistics of training")
 
 X, SEEN = torch.randn(20, 6, generator=torch.Generator().manual_seed(7)), 3 + 2 * torch.randn(400, 6)
 
@@ -23,7 +35,7 @@ def network(seed=1, **settings):
     torch.manual_seed(seed)
     layers = [nn.Linear(6, 16), nn.BatchNorm1d(16, **settings), nn.ReLU(), nn.Dropout(0.5)]
     layers += [nn.Linear(16, 8), nn.BatchNorm1d(8, **settings), nn.ReLU(), nn.Linear(8, 3)]
-    net = binarize_(nn.Sequential(*layers), init="weights").train()
+    net = binarize_(nn.Sequential(*layers), init="weights", scale="none").train()
     for _ in range(3):  # running statistics of some kind
         net(torch.randn(64, 6))
     return net.eval().requires_grad_(False)

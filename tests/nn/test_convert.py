@@ -7,7 +7,7 @@ from torch.nn.utils import prune
 
 from bayesbinn import BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, split_parameters
 from bayesbinn.binarizers import Concrete, StraightThroughSample
-from bayesbinn.nn import BinaryLayer, binary_layers
+from bayesbinn.nn import BinaryEmbedding, BinaryLayer, binary_layers
 
 
 class Net(nn.Module):
@@ -27,10 +27,26 @@ def binary_names(net):
     return [name for name, _ in binary_layers(net)]
 
 
-def test_all_three_kinds_are_replaced_in_place():
-    net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.Conv2d(2, 3, 1), nn.Linear(2, 3), nn.Conv3d(2, 3, 1), nn.Embedding(2, 3))
-    assert binarize_(net) is net
-    assert [type(m) for m in net] == [BinaryConv1d, BinaryConv2d, BinaryLinear, nn.Conv3d, nn.Embedding]
+def test_layers_are_replaced_in_place_and_an_embedding_on_request():
+    def net():
+        return nn.Sequential(nn.Conv1d(2, 3, 1), nn.Conv2d(2, 3, 1), nn.Embedding(2, 3), nn.Linear(2, 3))
+
+    found = net()
+    assert binarize_(found) is found
+    assert [type(m) for m in found] == [BinaryConv1d, BinaryConv2d, nn.Embedding, BinaryLinear]
+    assert [type(m) for m in binarize_(net(), include=["*", nn.Embedding])][2] is BinaryEmbedding
+    assert [type(m) for m in binarize_(net(), include="2")] == [nn.Conv1d, nn.Conv2d, BinaryEmbedding, nn.Linear]
+    assert [type(m) for m in binarize_(net(), real_ends=True)][1:] == [BinaryConv2d, nn.Embedding, nn.Linear]
+
+
+def test_types_are_of_the_layer_or_of_what_is_around_it():
+    net = nn.Sequential(nn.ModuleDict({"a": nn.Linear(2, 2)}), nn.Linear(2, 2), nn.GRU(2, 2))
+    assert [type(m) for m in binarize_(net, exclude=[nn.ModuleDict, nn.RNNBase])[1:]] == [BinaryLinear, nn.GRU]
+    assert type(net[0]["a"]) is nn.Linear
+    with pytest.raises(ValueError, match=r"Conv2d matches none of the layers that can be converted: 0\.a, 2"):
+        binarize_(net, include=nn.Conv2d)
+    with pytest.raises(ValueError, match="real_ends keeps the first and the last"):
+        binarize_(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), real_ends=True)
 
 
 def test_converted_net_computes_with_the_signs_of_its_weights():
@@ -40,8 +56,10 @@ def test_converted_net_computes_with_the_signs_of_its_weights():
     with torch.no_grad():
         for module in twin.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.weight.copy_(torch.where(module.weight >= 0, 1.0, -1.0))
-    assert all(torch.equal(a, b) for a, b in zip(binarize_(net, init="weights")(x), twin(x), strict=True))
+                fan_in = module.weight[0].numel()
+                module.weight.copy_(torch.where(module.weight >= 0, 1.0, -1.0) / fan_in**0.5)
+    for found, expected in zip(binarize_(net, init="weights", scale="fan_in")(x), twin(x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +93,14 @@ def test_convert_in_two_goes():
 def test_errors_name_the_value_and_the_fix():
     with pytest.raises(TypeError, match="got a bare Linear: use BinaryLinear"):
         binarize_(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"bare LSTM: use BinaryLSTM, for this one bayesbinn.nn.BinaryLSTM.from_float"):
+        binarize_(nn.LSTM(2, 2))
+    with pytest.raises(TypeError, match="BinaryLinear is binary already"):
+        binarize_(BinaryLinear(2, 2))
+    with pytest.raises(ValueError, match="every layer of Net that has a binary twin is binary already"):
+        binarize_(binarize_(Net()))
+    with pytest.raises(ValueError, match=r"layer '0' \(LazyLinear\) has no weight yet: run a batch through it first"):
+        binarize_(nn.Sequential(nn.LazyLinear(3)))
     with pytest.raises(ValueError, match=r"'hed\.\*' matches none of the layers that can be converted: conv, body\.1"):
         binarize_(Net(), exclude="hed.*")
     with pytest.raises(ValueError, match="matches none of the layers that can be converted: -"):
@@ -122,7 +148,7 @@ def test_tied_weights_stay_tied():
     assert net[0] is not net[1]
     assert net[0].natural is net[1].natural
     binary, real = split_parameters(net)
-    assert (len(binary), len(real)) == (1, 2)
+    assert (len(binary), len(real)) == (1, 4)  # each has a bias and a scale of its own
     net(torch.randn(3, 4)).sum().backward()
     assert net[0].natural.grad is not None
 
@@ -199,19 +225,26 @@ def test_split_parameters_divides_them_all():
 
 
 def test_state_dict_keys():
-    keys = list(binarize_(Net()).state_dict())
+    keys = list(binarize_(Net(), scale="fan_in").state_dict())
     assert [k.replace("natural", "weight") for k in sorted(keys)] != sorted(keys)
     assert {k.replace("natural", "weight") for k in keys} == set(Net().state_dict())
 
 
-def test_code_that_only_looks_at_weight_works():
-    """torch's encoder layer hands `.linear1.weight` to one fused kernel in evaluation mode."""
-    net = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True, dropout=0.0)
-    binarize_(net, include="linear?").eval()
-    x = torch.randn(2, 5, 8)
-    slow = net(x)  # gradients are on: layer by layer
+@pytest.mark.parametrize("patterns", [{}, {"include": "*linear?"}, {"include": "*attn"}])
+def test_torchs_fused_kernel_is_off_where_any_part_is_binary(patterns):
+    """In evaluation mode torch's encoder hands `.linear1.weight` and its like to one kernel, past the layers."""
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True, dropout=0.0)
+    net = binarize_(nn.TransformerEncoder(layer, 2), **patterns, scale="learned").eval()
+    x, padding = torch.randn(2, 5, 8), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    slow = net(x, src_key_padding_mask=padding)  # gradients are on: layer by layer
     with torch.no_grad():
-        torch.testing.assert_close(net(x), slow, rtol=1e-4, atol=1e-5)
+        found = net(x, src_key_padding_mask=padding)
+    assert found.shape == slow.shape
+    torch.testing.assert_close(found[~padding], slow[~padding])
+    for _, own in binary_layers(net):
+        own.scale.data.mul_(2)
+    with torch.no_grad():
+        assert not torch.allclose(net(x, src_key_padding_mask=padding)[~padding], slow[~padding])
 
 
 def test_a_weight_shared_with_a_module_that_stays_real_is_refused() -> None:
@@ -231,6 +264,9 @@ def test_a_weight_shared_with_a_module_that_stays_real_is_refused() -> None:
     assert type(net.body) is nn.Linear  # nothing was changed
     binarize_(net, exclude="head")
     assert net.head.weight is net.embedding.weight
+    net = binarize_(Tied(), include=["*", "embedding"])  # as the message says
+    assert net.head.natural is net.embedding.natural
+    assert net.head(net.embedding(torch.tensor([1]))).shape == (1, 6)
     pair = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     pair[1].weight = pair[0].weight
     assert binarize_(pair)[0].natural is pair[1].natural  # tied layers that are both converted stay tied

@@ -1,4 +1,4 @@
-"""Each binary layer against its torch twin with the same ±1 weight: outputs and gradients bit for bit."""
+"""Each binary layer against its torch twin with the weights ±s: outputs and gradients."""
 
 import math
 
@@ -46,25 +46,34 @@ every_layer = pytest.mark.parametrize(
 )
 
 
+def scaled(layer, weight):
+    """The weight with each output channel times its scale."""
+    return weight * layer.scales.reshape(-1, *[1] * (weight.ndim - 1))
+
+
 def twin_of(layer, args, kwargs, weight):
     twin = layer.float_type(*args, **kwargs)
     with torch.no_grad():
-        twin.weight.copy_(weight)
+        twin.weight.copy_(scaled(layer, weight))
         if twin.bias is not None:
             twin.bias.copy_(layer.bias)
     return twin
 
 
+@pytest.mark.parametrize("scale", ["learned", "fan_in", "none"])
 @every_layer
-def test_eval_is_the_twin_with_the_mode(kind, args, kwargs, shape):
-    layer, x = kind(*args, **kwargs).eval(), torch.randn(shape)
+def test_eval_is_the_twin_with_the_scaled_mode(kind, args, kwargs, shape, scale):
+    layer, x = kind(*args, **kwargs, scale=scale).eval(), torch.randn(shape)
+    if scale == "learned":
+        layer.scale.data.normal_()
     assert torch.equal(layer.weight, torch.where(layer.natural >= 0, 1.0, -1.0))
-    assert torch.equal(layer(x), twin_of(layer, args, kwargs, layer.weight)(x))
+    torch.testing.assert_close(layer(x), twin_of(layer, args, kwargs, layer.weight)(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", ["learned", "fan_in"])
 @every_layer
-def test_training_is_the_twin_with_a_draw_and_lambda_gets_the_weights_gradient(kind, args, kwargs, shape):
-    layer, x = kind(*args, **kwargs), torch.randn(shape, requires_grad=True)
+def test_training_is_the_twin_with_a_draw_and_lambda_gets_the_weights_gradient(kind, args, kwargs, shape, scale):
+    layer, x = kind(*args, **kwargs, scale=scale), torch.randn(shape, requires_grad=True)
     torch.manual_seed(7)
     drawn = bernoulli.sample(layer.natural.detach())
     torch.manual_seed(7)
@@ -72,26 +81,52 @@ def test_training_is_the_twin_with_a_draw_and_lambda_gets_the_weights_gradient(k
     twin = twin_of(layer, args, kwargs, drawn)
     x_twin = x.detach().clone().requires_grad_()
     out_twin = twin(x_twin)
-    assert torch.equal(out, out_twin)
+    torch.testing.assert_close(out, out_twin, rtol=1e-4, atol=1e-5)
     upstream = torch.randn_like(out)
     out.backward(upstream)
     out_twin.backward(upstream)
-    assert torch.equal(layer.natural.grad, twin.weight.grad)
-    assert torch.equal(x.grad, x_twin.grad)
+    torch.testing.assert_close(layer.natural.grad, scaled(layer, twin.weight.grad), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(x.grad, x_twin.grad, rtol=1e-4, atol=1e-5)
     if layer.bias is not None:
-        assert torch.equal(layer.bias.grad, twin.bias.grad)
+        torch.testing.assert_close(layer.bias.grad, twin.bias.grad)
+    if scale == "learned":  # ∂loss/∂s of a channel is that of all its weights together
+        own = (drawn * twin.weight.grad).flatten(1).sum(1) * layer.unit
+        torch.testing.assert_close(layer.scale.grad, own, rtol=1e-4, atol=1e-5)
 
 
 @every_layer
 def test_from_float_takes_over_every_setting(kind, args, kwargs, shape):
     source = kind.float_type(*args, **kwargs)
-    layer, x = kind.from_float(source, init="weights"), torch.randn(shape)
+    layer, x = kind.from_float(source, init="weights", scale="learned"), torch.randn(shape)
     assert layer.bias is source.bias
     assert torch.equal(layer.weight, bernoulli.sign(source.weight))
-    assert torch.equal(layer.eval()(x), twin_of(layer, args, kwargs, layer.weight)(x))
+    torch.testing.assert_close(layer.scales, source.weight.detach().abs().flatten(1).mean(1))  # as large as it was
+    torch.testing.assert_close(layer.eval()(x), twin_of(layer, args, kwargs, layer.weight)(x), rtol=1e-4, atol=1e-5)
     assert repr(layer) == repr(source).replace(kind.float_type.__name__, kind.__name__)[:-1] + (
-        ", binarizer=StraightThroughSample())"
+        ", scale=learned, binarizer=StraightThroughSample())"
     )
+
+
+def test_an_output_has_the_size_of_an_input_whatever_the_fan_in():
+    for inputs in (10, 1000):
+        x = torch.randn(2000, inputs)
+        for scale in ("learned", "fan_in"):
+            assert BinaryLinear(inputs, 50, bias=False, scale=scale)(x).std().item() == pytest.approx(1, rel=0.1)
+        found = BinaryLinear(inputs, 50, bias=False, scale="none")(x).std().item()
+        assert found == pytest.approx(inputs**0.5, rel=0.1)
+    with pytest.raises(ValueError, match="scale must be 'learned', 'fan_in' or 'none', got 2"):
+        BinaryLinear(2, 2, scale=2)
+    assert [name for name, _ in BinaryLinear(2, 2).named_parameters()] == ["bias", "natural", "scale"]
+    assert [name for name, _ in BinaryLinear(2, 2, scale="fan_in").named_parameters()] == ["bias", "natural"]
+
+
+def test_any_number_type_goes_through_the_scale():
+    for scale in ("learned", "fan_in", "none"):
+        layer = BinaryLinear(8, 3, scale=scale)
+        layer.natural.data = layer.natural.data.bfloat16()  # λ alone
+        assert layer(torch.randn(2, 8)).dtype == torch.float32
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(torch.randn(2, 8)).dtype == torch.bfloat16
 
 
 @given(
@@ -108,7 +143,7 @@ def test_any_convolution_is_its_twin(kind, stride, padding, **kwargs):
     kwargs |= {"stride": 1 if padding == "same" else stride, "padding": padding}
     layer = kind(2, 4, **kwargs).eval()
     x = torch.randn(1, 2, *[8] * (1 if kind is BinaryConv1d else 2))
-    assert torch.equal(layer(x), twin_of(layer, (2, 4), kwargs, layer.weight)(x))
+    torch.testing.assert_close(layer(x), twin_of(layer, (2, 4), kwargs, layer.weight)(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [BinaryLinear, BinaryConv1d, BinaryConv2d])
@@ -141,7 +176,7 @@ def test_eval_gives_lambda_no_gradient_but_the_input_one():
     layer, x = BinaryLinear(4, 3).eval(), torch.randn(2, 4, requires_grad=True)
     layer(x).sum().backward()
     assert layer.natural.grad is None
-    assert torch.equal(x.grad, layer.weight.sum(0).expand(2, -1))
+    torch.testing.assert_close(x.grad, scaled(layer, layer.weight).sum(0).expand(2, -1))
     assert layer.bias.grad is not None
 
 
@@ -156,13 +191,13 @@ def test_weight_is_read_only_and_detached():
     with pytest.raises(AttributeError):
         layer.weight = torch.zeros(3, 4)
     layer.weight.zero_()  # a copy: λ does not notice
-    assert layer.natural.abs().min() == 1
+    assert layer.natural.abs().min() == 5
 
 
 def test_state_dict_round_trip():
     layer = BinaryConv2d(2, 3, 3, binarizer=Concrete(0.5))
     state = layer.state_dict()
-    assert list(state) == ["bias", "natural"] or list(state) == ["natural", "bias"]
+    assert sorted(state) == ["bias", "natural", "scale"]
     twin = BinaryConv2d(2, 3, 3)
     assert not torch.equal(twin.natural, layer.natural)
     assert twin.load_state_dict(state) == torch.nn.modules.module._IncompatibleKeys([], [])
@@ -194,8 +229,8 @@ def test_frozen_lambda_still_draws():
 def test_default_binarizer_and_start():
     layer = BinaryLinear(100, 100)
     assert layer.binarizer == StraightThroughSample()
-    assert set(layer.natural.unique().tolist()) == {-1.0, 1.0}
-    assert layer.natural.mean().abs() < 5 / 100
+    assert set(layer.natural.unique().tolist()) == {-5.0, 5.0}
+    assert layer.natural.mean().abs() < 5 * 5 / 100
     assert BinaryLinear(4, 3, magnitude=10).natural.abs().unique().tolist() == [10.0]
     assert BinaryLinear(4, 3, init="zeros").natural.abs().max() == 0
 
@@ -228,7 +263,7 @@ def test_initial_natural_errors():
 def test_the_usual_loop_over_modules_starts_a_network_anew(init: str) -> None:
     """Between folds: nothing that was learned may leak into the next one."""
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 3))
-    binarize_(net, init=init, magnitude=2.0)
+    binarize_(net, init=init, magnitude=2.0, scale="learned")
     torch.manual_seed(0)
     before = [p.detach().clone() for p in net.parameters()]
     for p in net.parameters():
@@ -246,6 +281,7 @@ def test_the_usual_loop_over_modules_starts_a_network_anew(init: str) -> None:
     net.to_empty(device="cpu")
     net[2].reset_parameters()
     assert net[2].natural.isfinite().all()
+    assert (net[2].scale == 1).all() if init != "weights" else (net[2].scale - 0.5).abs().max() < 0.3
 
 
 @pytest.mark.parametrize(

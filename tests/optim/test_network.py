@@ -45,7 +45,7 @@ def test_it_steps_as_its_parts_do() -> None:
 @pytest.mark.parametrize("kind", ["binary", "real"])
 def test_a_network_of_one_kind_is_no_special_case(kind: str) -> None:
     layers = nn.Sequential(nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Linear(4, 3, bias=False))
-    net = binarize_(layers) if kind == "binary" else layers
+    net = binarize_(layers, scale="none") if kind == "binary" else layers
     optimizer = optimizer_for(net, num_data=10)
     before = copy.deepcopy(net.state_dict())
     steps(net, optimizer)
@@ -92,8 +92,8 @@ def test_it_resumes_bit_for_bit(way: str) -> None:
 
 
 def test_a_checkpoint_of_another_network_is_refused() -> None:
-    net, other = network(), binarize_(nn.Sequential(nn.Linear(6, 3, bias=False)))
-    with pytest.raises(ValueError, match=r"groups hold \[1\] parameters, the optimizer's \[2, 4\]"):
+    net, other = network(), binarize_(nn.Sequential(nn.Linear(6, 3, bias=False)), scale="none")
+    with pytest.raises(ValueError, match=r"groups hold \[1\] parameters, the optimizer's \[2, 6\]"):
         optimizer_for(net, num_data=10).load_state_dict(optimizer_for(other, num_data=10).state_dict())
     with pytest.raises(ValueError, match="add the group to a part"):
         optimizer_for(net, num_data=10).add_param_group({"params": []})

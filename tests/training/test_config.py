@@ -3,6 +3,7 @@
 import pytest
 
 from bayesbinn.errors import UserError
+from bayesbinn.nn.layers import MAGNITUDE
 from bayesbinn.training.config import Config, make, make_config, read_toml, settings_of, to_toml
 from bayesbinn.training.methods import ESTIMATORS, METHODS
 from bayesbinn.training.options import options_of
@@ -173,3 +174,11 @@ def test_settings_that_a_network_does_not_have_are_said() -> None:
 )
 def test_settings_of_a_stream_without_effect_are_said(settings, notes):
     assert make(ContinualConfig, settings).notes == notes
+
+
+def test_a_network_of_ones_own_starts_as_in_a_loop_of_ones_own():
+    assert make_config({}).method_options.magnitude == 1.0
+    assert make_config({"model": "own"}).method_options.magnitude == MAGNITUDE
+    assert make_config({"model": "own", "magnitude": 2.0}).method_options.magnitude == 2.0
+    assert make_config({"model": "own", "method": "bayesbinn-2020"}).method_options.magnitude == 10.0
+    assert make_config({"model": "own", "method": "float"}).method_row.binarizer is None

@@ -277,6 +277,7 @@ def test_a_buffer_may_hold_all_tasks_of_any_size(tmp_path: Path) -> None:
     [{}, {"statistics": "task", "affine": True}, {"statistics": "layer", "data": "split-digits", "head": "multi"}],
     ids=["none", "task", "heads"],
 )
+@pytest.mark.filterwarnings("ignore:batch norm has the statistics of training")
 def test_a_loaded_run_of_a_stream_is_the_network_that_was_measured(tmp_path: Path, settings: dict[str, Any]) -> None:
     result = train_continual(small({**settings, "epochs": 4}), tmp_path / "run")
     net, config, description = load_run(tmp_path / "run")

@@ -129,9 +129,9 @@ def test_binary_layers_of_a_network_keep_their_latent_weights_and_get_the_estima
     net = bb.binarize_(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), exclude="1", magnitude=0.5)
     before = net[0].natural.clone()
     method, config = METHODS["bayesbinn"], make_config({"estimator": "reinmax"})
-    make_binary_(net, method, config.method_options, config.estimator_options, [])
+    make_binary_(net, method, config.method_options, config.estimator_options)
     assert torch.equal(net[0].natural, before)
     assert net[0].binarizer == ReinMax()
     assert isinstance(net[1], nn.Linear)
     with pytest.raises(ValueError, match="method 'float' trains real weights, this network has binary layers"):
-        make_binary_(net, METHODS["float"], None, None, [])
+        make_binary_(net, METHODS["float"], None, None)

@@ -137,7 +137,7 @@ def test_real_ends_know_every_layer_that_can_be_binary(data):
     assert [type(net[i]) for i in (1, 4, 6)] == [nn.Conv1d, bb.BinaryLinear, nn.Linear]
     with pytest.raises(UserError, match="matches none of the layers that can be converted"):
         bb.fit(nn.Sequential(nn.BatchNorm1d(8)), data, epochs=1, real_ends=True)
-    with pytest.raises(UserError, match=r"nothing to convert: .* excludes every layer"):
+    with pytest.raises(UserError, match=r"nothing to convert: .* real_ends keeps the first and the last"):
         bb.fit(nn.Sequential(nn.Linear(8, 3)), data, epochs=1, real_ends=True)
 
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class Op(Protocol):
-    """The linear map of a layer with a given weight; `bias=False` leaves its bias out."""
+    """The linear map of a layer with a given weight, before its scale and bias."""
 
-    def __call__(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor: ...
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor: ...
 
 
 class Binarizer:

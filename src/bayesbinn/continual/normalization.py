@@ -11,8 +11,6 @@ from typing import Literal, TypeVar
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..nn import BinaryLayer
-
 Statistics = Literal["shared", "task", "layer", "none"]
 M = TypeVar("M", bound=nn.Module)
 
@@ -52,7 +50,7 @@ class TaskBatchNorm(nn.Module):
 
 
 class FixedScale(nn.Module):
-    """Multiply by `scale`: keeps the outputs of a layer with ±1 weights near 1 without any statistics."""
+    """Multiply by `scale`: keeps outputs of one size through the layers without any statistics."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -65,52 +63,43 @@ class FixedScale(nn.Module):
         return f"{self.scale:.4g}"
 
 
-def normalize_(net: M, statistics: Statistics, num_tasks: int, output_gain: float = 1.0, *, binary: bool = True) -> M:
+def normalize_(net: M, statistics: Statistics, num_tasks: int, output_gain: float = 1.0) -> M:
     """Replace the batch norms of `net`, in place, by what is to be remembered of each task.
 
     * `"shared"`: batch norm as it is: one set of running statistics, those of the latest data.
     * `"task"`: a set of running statistics for each task (`TaskBatchNorm`).
-    * `"layer"`: no statistics: each example is normalized over its own units (layer norm); the network's outputs are
-      divided by √fan-in.
-    * `"none"`: no normalization: hidden layers are multiplied by √(2/fan-in), the network's outputs by 1/√fan-in.
+    * `"layer"`: no statistics: each example is normalized over its own units (layer norm), its outputs apart.
+    * `"none"`: no normalization: hidden layers are multiplied by √2.
+
+    The last two leave the size of the outputs to the scale of the layers.
 
     Args:
         net: a network whose batch norms follow Linear or Conv layers, float or binary.
         statistics: one of the above.
         num_tasks: T, for `"task"`.
         output_gain: factor on the network's outputs, behind the last normalization: how confident they can be.
-        binary: whether the weights are or will be ±1; real weights start at the size of 1/√fan-in and are not divided.
 
     Raises:
         ValueError: for another `statistics`.
 
-    Source: layer norm: Ba, Kiros & Hinton (2016); √2/√fan-in: He et al. (2015).
+    Source: layer norm: Ba, Kiros & Hinton (2016); √2: He et al. (2015).
 
-    >>> normalize_(nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4)), "none", num_tasks=1)[1]
+    >>> normalize_(nn.Sequential(nn.Linear(16, 4), nn.BatchNorm1d(4)), "none", num_tasks=1, output_gain=0.25)[1]
     FixedScale(0.25)
     """
     if statistics not in ("shared", "task", "layer", "none"):
         raise ValueError(f"statistics must be 'shared', 'task', 'layer' or 'none', got {statistics!r}")
-    linear = (BinaryLayer, nn.Linear, nn.Conv1d, nn.Conv2d)
     norms = [name for name, m in net.named_modules() if isinstance(m, _BatchNorm)]
-    fan_in = 1
     for name, module in list(net.named_modules()):
-        if isinstance(module, linear):
-            weight = module.natural if isinstance(module, BinaryLayer) else module.weight
-            fan_in = weight[0].numel() if binary else 1
         if not isinstance(module, _BatchNorm):
             continue
         last = name == norms[-1]
         parent, _, child = name.rpartition(".")
-        setattr(
-            net.get_submodule(parent), child, _replacement(module, statistics, num_tasks, fan_in, last, output_gain)
-        )
+        setattr(net.get_submodule(parent), child, _replacement(module, statistics, num_tasks, last, output_gain))
     return net
 
 
-def _replacement(
-    norm: _BatchNorm, statistics: Statistics, num_tasks: int, fan_in: int, last: bool, gain: float
-) -> nn.Module:
+def _replacement(norm: _BatchNorm, statistics: Statistics, num_tasks: int, last: bool, gain: float) -> nn.Module:
     if statistics in ("shared", "task"):
         kept = norm if statistics == "shared" else TaskBatchNorm(norm, num_tasks)
         return nn.Sequential(kept, FixedScale(gain)) if last and gain != 1.0 else kept
@@ -118,7 +107,7 @@ def _replacement(
         layer = nn.GroupNorm(1, norm.num_features, norm.eps, norm.affine)  # over all units (and pixels) of an example
         layer.weight, layer.bias = norm.weight, norm.bias
         return layer.train(norm.training)
-    return FixedScale((gain if last else math.sqrt(2.0)) / math.sqrt(fan_in))  # half of a ReLU's inputs are lost
+    return FixedScale(gain if last else math.sqrt(2.0))  # half of a ReLU's inputs are lost
 
 
 def set_task(net: nn.Module, task: int) -> None:

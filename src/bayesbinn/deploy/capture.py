@@ -11,7 +11,7 @@ from typing import Any
 from torch import fx, nn
 
 from .. import bernoulli
-from ..nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear
+from ..nn import BinaryConv1d, BinaryConv2d, BinaryLinear, Twin
 from .builder import Builder, Point, Step, UnsupportedError, plain_type
 from .handlers import FUNCTIONS, MODULES
 
@@ -58,7 +58,7 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        known = isinstance(module, BinaryLayer) or plain_type(module) in MODULES
+        known = isinstance(module, Twin) or plain_type(module) in MODULES
         return known or super().is_leaf_module(module, name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:

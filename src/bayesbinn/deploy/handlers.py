@@ -47,7 +47,8 @@ def _layer(build: Builder, node: fx.Node, module: Any) -> None:
         output = (int(module.out_channels), *_window_size(shape, **window))
     shift = weight.new_zeros(weight.shape[0]) if module.bias is None else module.bias
     shift = shift.detach().cpu().double()
-    step = Step(entry, [index], scale=torch.ones_like(shift), shift=shift, size=shift.abs())
+    scale = module.scales.cpu().double() if binary else torch.ones_like(shift)
+    step = Step(entry, [index], scale=scale, shift=shift, size=shift.abs())
     if binary:
         step.layer = name
     else:

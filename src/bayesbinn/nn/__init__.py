@@ -1,12 +1,30 @@
 """Binary layers, the conversion of a float network, drawing its weights, and the statistics of its batch norm."""
 
+from .batch_norm import UncalibratedWarning as UncalibratedWarning
 from .batch_norm import calibrate_ as calibrate_
+from .composite import BinaryGRU as BinaryGRU
+from .composite import BinaryGRUCell as BinaryGRUCell
+from .composite import BinaryLSTM as BinaryLSTM
+from .composite import BinaryLSTMCell as BinaryLSTMCell
+from .composite import BinaryMultiheadAttention as BinaryMultiheadAttention
+from .composite import BinaryRNN as BinaryRNN
+from .composite import BinaryRNNCell as BinaryRNNCell
 from .convert import binarize_ as binarize_
 from .convert import binary_layers as binary_layers
 from .convert import split_parameters as split_parameters
 from .draws import draw as draw
 from .draws import has_posterior as has_posterior
-from .layers import BinaryConv1d as BinaryConv1d
-from .layers import BinaryConv2d as BinaryConv2d
 from .layers import BinaryLayer as BinaryLayer
-from .layers import BinaryLinear as BinaryLinear
+from .layers import Twin as Twin
+from .overview import Summary as Summary
+from .overview import summary as summary
+from .twins import BinaryBilinear as BinaryBilinear
+from .twins import BinaryConv1d as BinaryConv1d
+from .twins import BinaryConv2d as BinaryConv2d
+from .twins import BinaryConv3d as BinaryConv3d
+from .twins import BinaryConvTranspose1d as BinaryConvTranspose1d
+from .twins import BinaryConvTranspose2d as BinaryConvTranspose2d
+from .twins import BinaryConvTranspose3d as BinaryConvTranspose3d
+from .twins import BinaryEmbedding as BinaryEmbedding
+from .twins import BinaryLinear as BinaryLinear
+from .twins import BinaryWeight as BinaryWeight

@@ -29,6 +29,10 @@ Groups = list[tuple[BinaryLayer, list[_BatchNorm]]]
 SHARE = 1024  # inputs that each drawn network sees, where there are as many (docs/design/batch-norm.md)
 
 
+class UncalibratedWarning(UserWarning):
+    """The statistics of batch norm are not those of the weights that a prediction or a file is made with."""
+
+
 class Statistics(NamedTuple):
     """Mean and variance (C,) of the inputs of one batch norm."""
 
@@ -87,12 +91,22 @@ def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> dict[_Batc
     """The statistics of the mode, or of the draws where `calibrate_` has made some, for `in_force`.
 
     Those of the mode are the running ones, so that nothing has to be put in their place.  Those of the draws count
-    while λ and the running statistics are as they were then.  Warns where λ has changed and the running statistics have
-    not, so that both are of other weights.
+    while λ and the running statistics are as they were then.  Warns (`UncalibratedWarning`) where λ has changed and the
+    running statistics have not, so that both are of other weights; and for the mode of a network that was trained
+    since, whose running statistics are an average over other weights.
     """
     found: dict[_BatchNorm, Statistics] = {}
     groups = _groups(net)
-    if _calibrated(groups) and whose == "draws":
+    calibrated = _calibrated(groups)
+    trained = any(norm.num_batches_tracked for _, norms in groups for norm in norms)  # batches seen
+    if calibrated is False and whose == "mode" and trained and has_posterior(net):
+        warnings.warn(
+            "batch norm has the statistics of training, under other weights than the mode, which loses accuracy with "
+            "them: call bb.calibrate_(net, data) after training or conversion",
+            UncalibratedWarning,
+            stacklevel=4,
+        )
+    if calibrated and whose == "draws":
         for layer, norms in groups:
             assert layer.drawn is not None
             sizes = [norm.num_features for norm in norms]
@@ -198,8 +212,8 @@ def _average_of_draws(
     return average
 
 
-def _calibrated(groups: Groups) -> bool:
-    """Whether the statistics that `calibrate_` made belong to the network as it is."""
+def _calibrated(groups: Groups) -> bool | None:
+    """Whether the statistics that `calibrate_` made belong to the network as it is; None: no, and that was said."""
     if not any(norms for _, norms in groups) or all(layer.drawn is None for layer, _ in groups):
         return False
     same = [layer.drawn.fingerprint.cpu() == _fingerprint(layer, norms) for layer, norms in groups if layer.drawn]
@@ -209,8 +223,10 @@ def _calibrated(groups: Groups) -> bool:
         warnings.warn(
             "λ has changed since calibrate_ and batch norm has not: its statistics are of other weights; call "
             "bb.calibrate_(net, data) again",
+            UncalibratedWarning,
             stacklevel=4,
         )
+        return None
     return bool(natural and running)
 
 

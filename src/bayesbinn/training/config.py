@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
+from ..nn.layers import MAGNITUDE, SCALE
 from .methods import ESTIMATORS, METHODS, BayesOptions, Method
-from .models import TAKES, ModelConfig
+from .models import OWN, TAKES, ModelConfig
 from .options import NoOptions, Tables, option, options_of, records
 
 if sys.version_info >= (3, 11):
@@ -76,7 +77,11 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
     @classmethod
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
         """What takes the place of the options' own defaults beside the settings `given`."""
-        return {}
+        # those were chosen on the models of `train`; a network of one's own starts as in a loop of one's own
+        method = given.get("method", cls.method)
+        if given.get("model") != OWN or method == "float":
+            return {}
+        return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
 
     @property
     def notes(self) -> list[str]:

@@ -1,6 +1,7 @@
 """A continual run from end to end: start or resume it, what is measured after each task, and what it leaves."""
 
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..environment import environment
 from ..errors import UserError
 from ..files import write_text
 from ..locks import one_writer
+from ..nn import UncalibratedWarning
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import predict
 from .config import settings_of
@@ -176,7 +178,9 @@ class Matrix:
         samples = num_samples if has_posterior(net) else 0
         outputs = self.stream.heads[task] if self.stream.heads else None
         set_task(net, min(task, latest))
-        return predict(net, x, samples, seed=self.config.seed, output=lambda z: task_logits(z, outputs)).probs
+        with warnings.catch_warnings():  # which statistics a stream predicts with is the setting `statistics`
+            warnings.simplefilter("ignore", UncalibratedWarning)
+            return predict(net, x, samples, seed=self.config.seed, output=lambda z: task_logits(z, outputs)).probs
 
     def _test(self, task: int) -> Examples:
         if task not in self.tests:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from ..binarizers import (
 )
 from ..disarm import disarm_loss
 from ..nn import binarize_, binary_layers, split_parameters
+from ..nn.layers import Scale
 from ..optim import FORMS, BayesBiNN, Bop, NetworkOptimizer
 from ..optim.network import FORM, KL_WEIGHT, LR, MOMENTUM, REAL_LR
 from .options import NoOptions, option
@@ -76,6 +77,9 @@ class BinaryOptions:
 
     init: str = option("signs", "where λ starts", choices=("signs", "zeros", "weights"))
     magnitude: float = option(1.0, "|λ| at the start", above=0)
+    scale: str = option(
+        "fan_in", "factor on what a layer's ±1 weights give: learned, 1/√fan-in, or none", choices=get_args(Scale)
+    )
     real_lr: float = option(REAL_LR, "learning rate of the real parameters (Adam)")
 
 
@@ -256,10 +260,11 @@ METHODS: dict[str, Method] = {
 M = TypeVar("M", bound=nn.Module)
 
 
-def make_binary_(net: M, method: Method, options: Any, estimator: Any, exclude: list[str]) -> M:
+def make_binary_(net: M, method: Method, options: Any, estimator: Any, real_ends: bool = False) -> M:
     """Make `net` what the method trains, in place.
 
-    A real network becomes binary, but for the layers in `exclude`; binary layers keep their λ and get the estimator.
+    A real network becomes binary, with `real_ends` but for its first and last layer; binary layers keep their λ and
+    get the estimator.
 
     Raises:
         ValueError: for what `binarize_` refuses, or binary layers where the method has none.
@@ -273,7 +278,8 @@ def make_binary_(net: M, method: Method, options: Any, estimator: Any, exclude: 
     for layer in layers:
         layer.binarizer = binarizer
     if not layers:
-        binarize_(net, binarizer=binarizer, exclude=exclude, init=options.init, magnitude=options.magnitude)
+        start: dict[str, Any] = {"init": options.init, "magnitude": options.magnitude, "scale": options.scale}
+        binarize_(net, binarizer=binarizer, real_ends=real_ends, quiet=True, **start)
     if getattr(options, "natural_dtype", "float32") == "bfloat16":
         for _, layer in binary_layers(net):
             layer.natural.data = layer.natural.data.to(torch.bfloat16)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
-from ..nn.convert import TWINS
 from .options import option
 
 
@@ -180,12 +179,6 @@ def build_model(
     std = torch.ones(input_shape[0]) if std is None else std
     layers = MODELS[config.model](config, input_shape, num_classes)
     return nn.Sequential(Normalize(mean, std, len(input_shape)), *layers)
-
-
-def real_layers(net: nn.Module, config: ModelConfig) -> list[str]:
-    """Names of the layers that stay real: the first and the last with `real_ends`, else none."""
-    names = [name for name, module in net.named_modules() if type(module) in TWINS]
-    return [*names[:1], *names[1:][-1:]] if config.real_ends else []
 
 
 def _head(config: ModelConfig, features: int, num_classes: int) -> list[nn.Module]:

@@ -9,8 +9,9 @@ from torch.nn.parameter import is_lazy
 
 from ..data import Data
 from ..errors import UserError
-from ..nn import binary_layers
+from ..nn import binary_layers, summary
 from ..nn.inputs import Inputs, evaluating, seeded
+from ..nn.overview import ASKED
 from .config import Config
 from .models import Normalize
 from .options import options_of
@@ -71,7 +72,20 @@ def ignored(net: nn.Module, config: Config) -> list[str]:
     if not any(True for _ in binary_layers(net)):
         return []
     given = {"real_ends": config.real_ends} if config.real_ends else {}
-    for name in ("init", "magnitude"):
-        if name in options_of(o) and getattr(o, name) != options_of(o)[name].default:
+    defaults = {name: f.default for name, f in options_of(o).items()}
+    defaults |= type(config).defaults({"model": config.model, "method": config.method})
+    for name in ("init", "magnitude", "scale"):
+        if name in options_of(o) and getattr(o, name) != defaults[name]:
             given[name] = getattr(o, name)
     return [f"{name} {value} has no effect on a network that is binary already" for name, value in given.items()]
+
+
+def left_real(net: nn.Module, config: Config) -> list[str]:
+    """A sentence for the weights of a network that have no binary twin, where the method has binary weights."""
+    if config.method_row.binarizer is None:
+        return []
+    groups: dict[str, list[str]] = {}
+    for own in summary(net).real:
+        if own.reason != ASKED:
+            groups.setdefault(f"{own.kind}: {own.reason}", []).append(own.name)
+    return [f"these weights stay real: {', '.join(names)} ({why})" for why, names in groups.items()]

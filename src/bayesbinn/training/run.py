@@ -28,7 +28,7 @@ from .distributed import World, connect
 from .load import load_run
 from .loop import Trainer
 from .models import OWN, Normalize
-from .own import check_outputs, ignored, restored_on_error
+from .own import check_outputs, ignored, left_real, restored_on_error
 from .start import begin, binary_, check_augment, check_world, find_device, make_network, optimizer_of, started
 
 
@@ -150,6 +150,7 @@ def _prepared(
             notes += ignored(net, config)
             net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net)
             binary_(net, config)
+        notes += left_real(net, config)
         net.to(device)
         for note in notes if world.main else ():
             callbacks.note(note)

@@ -19,7 +19,7 @@ from .config import Config, make, read_toml, settings_of, to_toml
 from .distributed import World
 from .loop import Trainer
 from .methods import make_binary_, make_optimizer
-from .models import build_model, real_layers
+from .models import build_model
 from .strategies import ContinualConfig
 
 C = TypeVar("C", bound=Config)
@@ -93,16 +93,15 @@ def make_network(
     net = build_model(config, input_shape, num_outputs, mean, std)
     if isinstance(config, ContinualConfig):
         statistics: Any = config.statistics
-        binary = config.method_row.binarizer is not None
-        normalize_(net, statistics, config.tasks, config.output_gain, binary=binary)
+        normalize_(net, statistics, config.tasks, config.output_gain)
     return binary_(net, config)
 
 
 def binary_(net: N, config: Config) -> N:
     """Make a network what the configuration's method trains, in place."""
     with users():
-        exclude = real_layers(net, config)
-        return make_binary_(net, config.method_row, config.method_options, config.estimator_options, exclude)
+        method, options = config.method_row, config.method_options
+        return make_binary_(net, method, options, config.estimator_options, config.real_ends)
 
 
 def optimizer_of(net: nn.Module, config: Config, num_train: int) -> NetworkOptimizer:

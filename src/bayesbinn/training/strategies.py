@@ -247,6 +247,11 @@ class ContinualConfig(StreamOptions, Config):
             )
         if self.statistics == "task" and (self.blend or row.mixes):
             raise UserError("statistics 'task' need batches of one task: use 'shared', 'layer' or 'none' here")
+        if getattr(self.method_options, "scale", None) == "none" and self.statistics in ("layer", "none"):
+            raise UserError(
+                f"scale 'none' with statistics {self.statistics!r} lets the outputs grow with every layer: use scale "
+                "'fan_in' or 'learned', or statistics 'task' or 'shared'"
+            )
         if self.batch_size == 1 and self.statistics in ("task", "shared"):
             raise UserError(
                 f"statistics {self.statistics!r} need batches of at least 2: use 'layer' or 'none' with batch_size 1"
