@@ -10,3 +10,8 @@ from .layers import BinaryConv1d as BinaryConv1d
 from .layers import BinaryConv2d as BinaryConv2d
 from .layers import BinaryLayer as BinaryLayer
 from .layers import BinaryLinear as BinaryLinear
+from .likelihood import LIKELIHOODS as LIKELIHOODS
+from .likelihood import Categorical as Categorical
+from .likelihood import Gaussian as Gaussian
+from .likelihood import Likelihood as Likelihood
+from .likelihood import likelihood_of as likelihood_of
