@@ -46,7 +46,7 @@ def inspect(run: Path, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
         return
     click.echo(f"{config.model} for {config.data}, trained with {config.method}")
-    click.echo(f"input {description['input_shape']}, {description['num_classes']} classes")
+    click.echo(f"input {description['input_shape']}, {description['num_outputs']} outputs ({description['task']})")
     rows = [["layer", "type", "shape", "weights"]]
     for name, layer in binary.items():
         shape = "×".join(map(str, layer.natural.shape))
