@@ -49,6 +49,11 @@ def test_classes_of_raw_columns_are_the_same_from_a_run_and_from_its_file(cli_he
     assert done.exit_code == 0, done.output
     assert "note: column 'id' of csv:classes.csv has another text in every row: it is left out\n" in done.stderr
     assert "note: column 'age' of csv:classes.csv lacks " in done.stderr
+    again = cli_here("train", "csv:classes.csv", "--target", "paid", "--output", "run", "--resume", "--width", 16)
+    assert again.exit_code == 0, again.output
+    assert cli_here("inspect", "run").stdout.splitlines()[1].endswith("2 classes")
+    np.save("x.npy", np.zeros((3, 11)))
+    assert "x.npy has no named columns" in cli_here("predict", "run", "x.npy").stderr
     export = ("--samples", 4, "--activations", "int16", "--output", "run.bbnn")
     assert cli_here("export", "run", *export).exit_code == 0
     own, packed = (rows_of(cli_here("predict", run, "new.csv", *more)) for run, more in
@@ -60,6 +65,11 @@ def test_classes_of_raw_columns_are_the_same_from_a_run_and_from_its_file(cli_he
     right = [row["class"] == str(paid) for row, paid in zip(own, people(seed=1)["paid"], strict=True)]
     assert np.mean(right) > 0.8
     # the same from Python, without torch
+    shown = cli_here("inspect", "run.bbnn").stdout.splitlines()
+    assert shown[-2:] == [
+        "classification of paid: False, True",
+        "columns: age (number), town (category), joined (date)",
+    ]
     net = runtime.load(place / "run.bbnn")
     assert net.about.classes == ("False", "True")
     labels = net.predict(net.prepare(people(seed=1))).argmax(1)

@@ -120,7 +120,7 @@ def test_frames_rows_and_columns_are_one_table():
         assert as_columns(form) == expected
     dates = pandas.DataFrame({"t": pandas.to_datetime(["2020-01-31", None]), "k": pandas.Categorical([1, 2])})
     assert as_columns(dates) == {"t": ["2020-01-31T00:00:00", None], "k": ["1", "2"]}
-    assert kind_of(as_columns(dates)["t"]) == "date"
+    assert [kind_of(own) for own in as_columns(dates).values()] == ["date", "category"]
     for wrong, message in (
         ({"a": [1], "b": [1, 2]}, "column 'b' has 2 values, column 'a' 1"),
         ({}, "no rows"),

@@ -49,6 +49,8 @@ def read_inputs(
         except ValueError as error:
             raise UserError(str(error)) from None
         return torch.from_numpy(rows), tuple(more)
+    if columns:
+        raise UserError(f"{path} has no named columns, and training had a table: give a .csv or .parquet file")
     if suffix in (".npy", ".npz"):
         arrays = read_arrays(path)
         key = next((k for k in ("", "x", "x_test") if k in arrays), None)

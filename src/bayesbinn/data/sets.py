@@ -143,6 +143,8 @@ def load_data(
     if not 0 <= validation < 1:
         raise UserError(f"validation must be a share of the training set, at least 0 and below 1, got {validation}")
     if isinstance(data, Data):
+        if target or task not in (AUTO, data.task):
+            raise UserError(f"{data.name} is loaded already: give target and task to load_data, which made it")
         return data if validation == 0 else _held_out(data, validation)
     named, wanted = isinstance(data, str), Wanted(target, task, columns)
     if named:

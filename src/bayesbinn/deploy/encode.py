@@ -17,7 +17,7 @@ from .networks import LayerBits
 
 
 def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, activations: str, about: About) -> bytes:
-    """The bytes of a file with the captured steps, and with the bits and activation ranges of `layers`.
+    """The bytes of a file with the captured steps, with the bits and activation ranges of `layers`, and `about`.
 
     Raises:
         ValueError: for numbers that a file cannot hold.

@@ -34,13 +34,21 @@ def as_columns(table: Any) -> dict[str, list[Cell]]:
             raise ValueError(f"the table has two columns named {doubled[0]!r}: rename one, or remove it")
         worded = {str(n): str(getattr(table[n], "dtype", "")) in ("category", "Categorical") for n in table.columns}
         columns = {str(name): cells(table[name]) for name in table.columns}
-        return _even({name: words(own) if worded[name] else own for name, own in columns.items()})  # type: ignore[misc]
+        return _even({name: _declared(own) if worded[name] else own for name, own in columns.items()})
     elif not isinstance(table, Mapping) and all(isinstance(row, Mapping) for row in table):
         names = list(dict.fromkeys(name for row in table for name in row))
         table = {name: [row.get(name) for row in table] for name in names}
     if not isinstance(table, Mapping):
         raise ValueError(f"a table is a mapping of columns, a list of rows or a data frame, not {type(table).__name__}")
     return _even({str(name): cells(values) for name, values in table.items()})
+
+
+class Word(str):
+    """A text that is a category even where it looks like a number, since the data frame says so."""
+
+
+def _declared(own: Sequence[Cell]) -> list[Cell]:
+    return [None if word is None else Word(word) for word in words(own)]
 
 
 def _even(columns: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
@@ -98,6 +106,8 @@ def number(cell: Cell) -> float | None:
     """
     if cell is None:
         return math.nan
+    if isinstance(cell, Word):
+        return None
     try:
         value = float(cell) if not isinstance(cell, str) or "_" not in cell else math.nan
     except ValueError:
