@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bayesbinn.sklearn import BinaryClassifier, BinaryRegressor, schedule_of
 
-QUICK = {"width": 16, "depth": 1, "epochs": 30, "num_samples": 4, "dropout": 0.0, "random_state": 0}
+QUICK = {"width": 16, "depth": 1, "epochs": 40, "batch_size": 64, "num_samples": 4, "dropout": 0.0, "random_state": 0}
 
 
 @parametrize_with_checks([BinaryClassifier(**QUICK), BinaryRegressor(**QUICK)])

@@ -59,7 +59,7 @@ class _Binary(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        width: int = 128,
+        width: int = 256,
         depth: int = 2,
         dropout: float = 0.0,
         epochs: int | Auto = "auto",
@@ -99,14 +99,14 @@ class _Binary(BaseEstimator):  # type: ignore[misc]
             torch.manual_seed(seed)
             net = build_model(config, (x.shape[1],), outputs, end=end)
             self.network_ = binarize_(net, binarizer=MeanWeight())
-            for norm in self._hidden_norms():
+            for norm in self._norms()[:-1]:
                 # of few inputs there are few ±1 sums: units differ by where they begin, and not by the sum alone
                 torch.nn.init.uniform_(norm.bias, -SHIFT, SHIFT)
         self.seed_, self.chunks_ = seed, 0
         self.seen_ = np.empty((0, x.shape[1]), np.float32)
 
-    def _hidden_norms(self) -> list[torch.nn.BatchNorm1d]:
-        return [m for m in self.network_.modules() if isinstance(m, torch.nn.BatchNorm1d)][:-1]
+    def _norms(self) -> list[torch.nn.BatchNorm1d]:
+        return [m for m in self.network_.modules() if isinstance(m, torch.nn.BatchNorm1d)]
 
     def _learn(self, x: Array, y: Tensor, likelihood: Likelihood) -> None:
         """Train on one chunk; after the first, what was learned before is the prior of λ, and all else stays."""
@@ -179,7 +179,7 @@ class BinaryClassifier(ClassifierMixin, _Binary):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        width: int = 128,
+        width: int = 256,
         depth: int = 2,
         dropout: float = 0.0,
         epochs: int | Auto = "auto",
@@ -241,8 +241,18 @@ class BinaryClassifier(ClassifierMixin, _Binary):  # type: ignore[misc]
         if len(wrong):
             known = self.classes_.tolist()
             raise ValueError(f"y holds class {wrong[0]!r}, the first call had {known}: give all classes= there")
-        self._learn(x, torch.from_numpy(place), Categorical(self._weights(labels)))
+        weights = self._weights(labels)
+        if first:
+            self._begin_at_shares(torch.from_numpy(place), weights)
+        self._learn(x, torch.from_numpy(place), Categorical(weights))
         return self
+
+    @torch.no_grad()
+    def _begin_at_shares(self, y: Tensor, weights: Tensor | None) -> None:
+        """Let the logits start at the log of the classes' shares, where all are there: rare ones take long else."""
+        counts = torch.bincount(y, minlength=len(self.classes_)).double() * (1.0 if weights is None else weights)
+        if bool((counts > 0).all()):
+            self._norms()[-1].bias.copy_((counts / counts.sum()).log())
 
     def _weights(self, y: Array) -> Tensor | None:
         """(C,) how much an example of each class counts, 1 on average over y."""
@@ -252,6 +262,8 @@ class BinaryClassifier(ClassifierMixin, _Binary):  # type: ignore[misc]
         own = dict(zip(present, compute_class_weight(self.class_weight, classes=present, y=y), strict=True))
         weights = np.array([own.get(c, 1.0) for c in self.classes_])
         mean = np.mean([own[c] for c in y])
+        if not mean > 0:
+            raise ValueError(f"class_weight {self.class_weight!r} leaves no example any weight: give some above 0")
         return torch.from_numpy(weights / mean)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
