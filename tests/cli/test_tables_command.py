@@ -45,7 +45,8 @@ def rows_of(done):
 def test_classes_of_raw_columns_are_the_same_from_a_run_and_from_its_file(cli_here, place):
     drop = pandas.read_csv("people.csv").drop(columns="amount")
     drop.to_csv("classes.csv", index=False)
-    done = cli_here("train", "csv:classes.csv", "--target", "paid", "--output", "run", *TINY, "--epochs", 20)
+    settings = ("--epochs", 40, "--dropout", 0, *TINY)
+    done = cli_here("train", "csv:classes.csv", "--target", "paid", "--output", "run", *settings)
     assert done.exit_code == 0, done.output
     assert "note: column 'id' of csv:classes.csv has another text in every row: it is left out\n" in done.stderr
     assert "note: column 'age' of csv:classes.csv lacks " in done.stderr
@@ -63,7 +64,7 @@ def test_classes_of_raw_columns_are_the_same_from_a_run_and_from_its_file(cli_he
     gaps = [float(a["probability"]) - float(b["probability"]) for a, b in zip(own, packed, strict=True)]
     assert max(map(abs, gaps)) < 2e-3
     right = [row["class"] == str(paid) for row, paid in zip(own, people(seed=1)["paid"], strict=True)]
-    assert np.mean(right) > 0.8
+    assert np.mean(right) > 0.75 > np.mean(people(seed=1)["paid"]) + 0.1
     # the same from Python, without torch
     shown = cli_here("inspect", "run.bbnn").stdout.splitlines()
     assert shown[-2:] == [
