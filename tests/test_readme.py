@@ -51,6 +51,8 @@ def test_the_command_lines_run(tmp_path, monkeypatch):
         shape = (32, 32, 3) if "cifar" in name else (28, 28)
         np.savez(tmp_path / f"{name}.npz", **blobs(shape, classes=10))
     np.save(tmp_path / "inputs.npy", blobs((8, 8))["x_test"])
+    rows = "".join(f"{i},{'Bern' if i % 3 else 'Chur'},{'yes' if i % 2 else 'no'}\n" for i in range(200))
+    (tmp_path / "people.csv").write_text("age,town,paid\n" + rows)
     monkeypatch.setenv("BAYESBINN_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for i, (_, command, *words) in enumerate(lines):

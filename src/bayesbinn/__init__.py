@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from . import prediction as prediction
     from . import recipes as recipes
     from . import runtime as runtime
+    from . import sklearn as sklearn
     from . import training as training
     from .disarm import disarm_loss as disarm_loss
     from .nn import BinaryConv1d as BinaryConv1d
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 # so that `import bayesbinn.runtime` does not import torch; tests/test_lazy.py keeps this equal to the block above
 _MODULES = (
     *("bernoulli", "binarizers", "continual", "data", "deploy", "disarm", "evaluation", "metrics", "nn", "optim"),
-    *("posterior", "prediction", "recipes", "runtime", "training"),
+    *("posterior", "prediction", "recipes", "runtime", "sklearn", "training"),
 )
 _NAMES = {
     "disarm": ("disarm_loss",),

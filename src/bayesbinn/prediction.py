@@ -4,7 +4,7 @@ The generators give the outputs of one network after the other, for all inputs; 
 Memory does not grow with the number of networks.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .nn.batch_norm import in_force, own_statistics, statistics_of
 from .nn.draws import draw, fixed_weights, generator_for, has_posterior
 from .nn.inputs import Head, Inputs, active_dropouts, as_inputs, evaluating, joined, portions, seeded
+from .nn.likelihood import likelihood_of
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,24 @@ class Prediction:
 
 @dataclass(frozen=True)
 class RegressionPrediction:
-    """Mean and standard deviation over S networks, of the shape of the network's output (B, ...); S = 0 is the mode."""
+    """Mean and standard deviations for B inputs, of the shape of the network's output (B, ...), in the target's units.
+
+    Attributes:
+        mean: over S networks.
+        std: over S networks: what they disagree on (epistemic); 0 for S ≤ 1.
+        noise: standard deviation of the data around a network's output (aleatoric), where it is learned; else 0.
+        num_samples: S; 0 is the mode.
+    """
 
     mean: Tensor
     std: Tensor
     num_samples: int
+    noise: float = 0.0
+
+    @property
+    def total(self) -> Tensor:
+        """The standard deviation of the target, √(std² + noise²)."""
+        return (self.std.square() + self.noise**2).sqrt()
 
 
 def average(outputs: Iterable[Tensor]) -> Iterator[Prediction]:
@@ -89,6 +103,37 @@ def average(outputs: Iterable[Tensor]) -> Iterator[Prediction]:
             variation_ratio=1 - votes.amax(-1) / networks,
             num_samples=networks,
         )
+
+
+def moments(outputs: Iterable[Tensor], noise: float = 0.0) -> Iterator[RegressionPrediction]:
+    """The predictions of the first 1, 2, ..., S networks, given the output (B, ...) of each, as `average` for numbers.
+
+    >>> [float(p.std) for p in moments([torch.tensor(1.0), torch.tensor(3.0)])]
+    [0.0, 1.0]
+    """
+    mean, squares = torch.zeros(()), torch.zeros(())
+    for count, out in enumerate(outputs, start=1):
+        delta = out - mean  # Welford's update: no cancellation when the deviation is small beside the mean
+        mean = mean + delta / count
+        squares = delta * (out - mean) + squares
+        yield RegressionPrediction(mean, (squares / count).sqrt(), count, noise)
+
+
+def predictions(net: nn.Module, outputs: Iterable[Tensor]) -> Iterator[Any]:
+    """`average` or `moments`, as the task of the network asks, of the outputs of networks like it.
+
+    >>> [type(p).__name__ for p in predictions(nn.Linear(2, 3), [torch.zeros(1, 3)])]
+    ['Prediction']
+    """
+    likelihood = likelihood_of(net)
+    return PREDICTIONS[likelihood.task](outputs, likelihood.noise_std())
+
+
+# of each task: what the outputs of networks are averaged into, given the noise of the data
+PREDICTIONS: dict[str, Callable[[Iterable[Tensor], float], Iterator[Any]]] = {
+    "classification": lambda outputs, noise: average(outputs),
+    "regression": moments,
+}
 
 
 def predict(
@@ -153,20 +198,18 @@ def predict_regression(
 ) -> RegressionPrediction:
     """Mean and standard deviation of the output over S networks from the posterior; arguments as in `predict`.
 
-    The deviation is of the networks' outputs (divided by S, so it is 0 for S ≤ 1); add the noise of the data, if you
-    model it, for a predictive interval.
+    The deviation is of the networks' outputs (divided by S, so it is 0 for S ≤ 1).  Where the network ends with
+    `nn.Gaussian`, `noise` is what that has learned; else it is 0: add the noise of the data for a predictive interval.
 
     >>> predict_regression(torch.nn.Linear(4, 1), torch.zeros(2, 4), num_samples=0).mean.shape
     torch.Size([2, 1])
     """
 
     def of(part: Inputs) -> RegressionPrediction:
-        mean, squares = torch.zeros(()), torch.zeros(())
-        for count, out in enumerate(posterior_outputs(net, part, num_samples, **settings), start=1):
-            delta = out - mean  # Welford's update: no cancellation when the deviation is small beside the mean
-            mean = mean + delta / count
-            squares = delta * (out - mean) + squares
-        return RegressionPrediction(mean=mean, std=(squares / count).sqrt(), num_samples=num_samples)
+        outputs = posterior_outputs(net, part, num_samples, **settings)
+        for prediction in moments(outputs, likelihood_of(net).noise_std()):  # noqa: B007  (the last counts)
+            pass
+        return replace(prediction, num_samples=num_samples)
 
     settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "calibration": calibration, "output": output}
     return joined(map(of, portions(net, x, calibration)))

@@ -48,7 +48,7 @@ def test_a_run_holds_what_it_promises(tmp_path, data, method):
 
     net, loaded, description = load_run(run)
     assert loaded == config
-    assert (description["input_shape"], description["num_classes"]) == ((8,), 3)
+    assert (description["input_shape"], description["num_outputs"]) == ((8,), 3)
     assert not net.training
     again = evaluate(net, load_data(data).test, 4)
     assert {k: v for k, v in result.items() if k != "train_seconds"} == again
@@ -106,7 +106,7 @@ def test_resume_with_data_that_have_changed(tmp_path):
     for options, message in (
         ({"train": 99}, "num_train is 100 there, 99 here; use the data"),
         ({"shape": (9,)}, r"input_shape is \[8\] there, \[9\] here"),
-        ({"classes": 4}, "num_classes is 3 there, 4 here"),
+        ({"classes": 4}, "num_outputs is 3 there, 4 here"),
     ):
         blobs_file(tmp_path / "set.npz", **options)
         with pytest.raises(UserError, match=rf"checkpoint of .*run is of another run: {message}"):

@@ -91,7 +91,8 @@ def evaluate(
             )
     net, config, description = loaded[runs[0]]
     _check_alike(loaded, data is None, scale, batch_norm == "own")
-    known = {key: description[key] for key in ("classes", "offset", "features", "limits")}
+    kept = ("classes", "offset", "features", "limits", "target", "task", "columns")
+    known = {key: description[key] for key in kept}
     own = load_data(config.data, config.validation, **known)
     changed = _changed(own, loaded)
     test = own if data is None or absolute(data) == config.data else load_data(data, **known)
@@ -120,7 +121,7 @@ def _check_alike(loaded: dict[Path, Loaded], same_data: bool, same_held_out: boo
     """Refuse several runs that cannot be averaged, or not as it was asked for."""
     (first, (_, config, description)), *others = loaded.items()
     for run, (_, other, found) in others:
-        for key in ("input_shape", "num_classes", "classes", "offset", "features"):
+        for key in ("input_shape", "num_outputs", "task", "classes", "offset", "features"):
             if found[key] != description[key]:
                 theirs, ours = (
                     some(d[key] if isinstance(d[key], list | tuple) else [d[key]]) for d in (found, description)

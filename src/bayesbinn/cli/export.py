@@ -1,12 +1,15 @@
 """`bayesbinn export`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
+from torch import nn
 
 from .. import deploy
 from ..errors import UserError
 from ..files import write_bytes
+from ..nn import likelihood_of
 from ..training import load_run
 from ..training.load import check_one_task
 from .notes import refuse_options
@@ -74,9 +77,23 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
             "packed file would not do: subtract it from the data yourself, and train again"
         )
     try:
-        return deploy.pack(net, num_samples=samples, seed=seed, activations=activations, input_shape=shape)  # type: ignore[arg-type]
+        return deploy.pack(
+            net,
+            num_samples=samples,
+            seed=seed,
+            activations=activations,  # type: ignore[arg-type]
+            input_shape=shape,
+            about=about(net, description),
+        )
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def about(net: nn.Module, description: dict[str, Any]) -> deploy.About:
+    """What the network of a run is for."""
+    classes, columns = (tuple(description[name]) for name in ("classes", "columns"))
+    noise = likelihood_of(net).noise_std()
+    return deploy.About(description["task"], description["target"], classes, noise, columns)
 
 
 def read_program(run: Path, raw: bytes) -> deploy.Program:

@@ -10,6 +10,7 @@ import click
 from ..evaluation.figures import network_size
 from ..nn import binary_layers
 from ..posterior import has_posterior, posterior_summary
+from ..runtime.about import About
 from ..training import load_run
 from .tables import table
 
@@ -23,9 +24,12 @@ def inspect(run: Path, as_json: bool) -> None:
         from ..deploy import describe
         from .export import packed_bytes, read_program
 
-        description_of_file = describe(read_program(run, packed_bytes(run)))
-        as_dict = dataclasses.asdict(description_of_file)
-        click.echo(json.dumps(as_dict, indent=2) if as_json else str(description_of_file))
+        program = read_program(run, packed_bytes(run))
+        held = describe(program)
+        if as_json:
+            click.echo(json.dumps({**dataclasses.asdict(held), "about": program.about.as_json()}, indent=2))
+        else:
+            click.echo("\n".join([str(held), *about_lines(program.about)]))
         return
     net, config, description = load_run(run)
     binary = dict(binary_layers(net))
@@ -46,7 +50,7 @@ def inspect(run: Path, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
         return
     click.echo(f"{config.model} for {config.data}, trained with {config.method}")
-    click.echo(f"input {description['input_shape']}, {description['num_classes']} classes")
+    click.echo(f"input {description['input_shape']}, {_outputs(description)}")
     rows = [["layer", "type", "shape", "weights"]]
     for name, layer in binary.items():
         shape = "×".join(map(str, layer.natural.shape))
@@ -62,3 +66,22 @@ def inspect(run: Path, as_json: bool) -> None:
         click.echo(f"\n{summary}")
     else:
         click.echo(f"no posterior: {config.method} learns one network")
+
+
+def about_lines(about: About) -> list[str]:
+    """What a file says that its network is for, a line each.
+
+    >>> about_lines(About(target="paid", classes=("no", "yes")))
+    ['classification of paid: no, yes']
+    """
+    what = about.task + (f" of {about.target}" if about.target else "")
+    what += f": {', '.join(about.classes)}" if about.classes else ""
+    what += f" with a noise of {about.noise:.4g}" if about.noise else ""
+    columns = ", ".join(f"{column['name']} ({column['kind']})" for column in about.columns)
+    return [what, *([f"columns: {columns}"] if columns else [])]
+
+
+def _outputs(description: dict[str, Any]) -> str:
+    if description["task"] == "classification":
+        return f"{description['num_outputs']} classes"
+    return f"a {description['task']}" + (f" of {description['target']}" if description["target"] else "")

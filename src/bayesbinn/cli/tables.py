@@ -17,21 +17,43 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+# of each task: the metrics that are printed, their heads and their form
+SHOWN: dict[str, dict[str, tuple[str, str]]] = {
+    "classification": {
+        "accuracy": ("accuracy", "{:.2%}"),
+        "nll": ("NLL (nats)", "{:.4f}"),
+        "brier": ("Brier", "{:.4f}"),
+        "ece": ("ECE", "{:.4f}"),
+        "classwise_ece": ("classwise ECE", "{:.4f}"),
+        "aurc": ("AURC", "{:.4f}"),
+    },
+    "regression": {
+        "rmse": ("RMSE", "{:.4g}"),
+        "nll": ("NLL (nats)", "{:.4f}"),
+        "r2": ("R²", "{:.4f}"),
+        "coverage_50": ("in 50 % interval", "{:.1%}"),
+        "coverage_90": ("in 90 % interval", "{:.1%}"),
+    },
+}
+
+
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
     """The result of `evaluation.scores.evaluate_voters` as text."""
     trained = "trained" in result["voters"]  # an ensemble
-    rows = [["", "accuracy", "NLL (nats)", "Brier", "ECE", "classwise ECE", "AURC"]]
+    shown = SHOWN[result["task"]]
+    rows = [["", *(name for name, _ in shown.values())]]
     named = [("first network" if trained else "mode", result["mode"])]
     if result["mean"] is not None:
         named.append((f"mean of {result['num_samples']}" if not trained else result["voters"], result["mean"]))
     if result.get("scaled"):
         named.append((f"temperature {result['scaled']['temperature']:.2f}", result["scaled"]))
     for label, m in named:
-        numbers = (m["nll"], m["brier"], m["ece"], m["classwise_ece"], m.get("aurc"))
-        rows.append([label, f"{m['accuracy']:.2%}", *("-" if n is None else f"{n:.4f}" for n in numbers)])
+        rows.append([label, *(form.format(m[key]) if key in m else "-" for key, (_, form) in shown.items())])
     lines = [f"on {result['num_examples']:,} test examples:", *table(rows)]
     lines += (
-        _curve_lines(result["curve"], trained) + _ood_lines(result["ood"]) + _corruption_lines(result["corruptions"])
+        _curve_lines(result["curve"], shown, trained)
+        + _ood_lines(result["ood"])
+        + _corruption_lines(result["corruptions"])
     )
     if result["mean"] is None and result["posterior"] is None:
         return [*lines, "no posterior: this method learns one network, so there is no mean and no model uncertainty"]
@@ -45,13 +67,14 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _curve_lines(curve: Sequence[dict[str, Any]], trained: bool) -> list[str]:
+def _curve_lines(curve: Sequence[dict[str, Any]], shown: dict[str, tuple[str, str]], trained: bool) -> list[str]:
     if len(curve) < 2:
         return []
-    rows = [["networks", "accuracy", "NLL (nats)", "ECE"]]
+    keys = [key for key in shown if key in curve[0]]
+    rows = [["networks", *(shown[key][0] for key in keys)]]
     for point in curve:
         label = str(point["samples"]) if point["samples"] else "first alone" if trained else "mode"
-        rows.append([label, f"{point['accuracy']:.2%}", f"{point['nll']:.4f}", f"{point['ece']:.4f}"])
+        rows.append([label, *(shown[key][1].format(point[key]) for key in keys)])
     return ["", *table(rows)]
 
 
@@ -79,14 +102,16 @@ def _corruption_lines(corruptions: dict[str, Any]) -> list[str]:
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
     """One plain line about an epoch."""
-    part = "test" if "test_accuracy" in line else "validation"
+    figure = "accuracy" if "accuracy" in line else "rmse"
+    name, form = SHOWN["classification" if figure == "accuracy" else "regression"][figure]
+    part = "test" if f"test_{figure}" in line else "validation"
     words = [
         f"epoch {line['epoch']}/{epochs}",
         f"loss {line['loss']:.4f}",
         f"nll {line['nll']:.4f}",
         *([f"kl {line['kl']:,.0f}"] if "kl" in line else []),
-        f"accuracy {line['accuracy']:.2%}",
-        f"{part} {line[f'{part}_accuracy']:.2%}",
+        f"{name} {form.format(line[figure])}",
+        f"{part} {form.format(line[f'{part}_{figure}'])}",
         *([f"entropy {line['entropy']:.3f}"] if "entropy" in line else []),
         *([f"flips {line['flip_rate']:.2%}"] if line.get("flip_rate") is not None else []),
         f"{line['seconds']:.1f} s",

@@ -42,8 +42,9 @@ def train(
     """Train a network on DATA into a run folder; under torchrun, with all its processes.
 
     DATA is digits (embedded, the default), mnist, fashion-mnist, cifar10, cifar100 (NAME.npz under $BAYESBINN_DATA),
-    npz:FILE (arrays x_train, y_train, x_test, y_test), csv:FILE (a header, a column label, numbers in the
-    others, perhaps a column split), imagefolder:DIR (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
+    npz:FILE (arrays x_train, y_train, x_test, y_test), csv:FILE or parquet:FILE with --target NAME (any kind of column,
+    perhaps a column split), csv:FILE (a header, a column label, numbers in the others), imagefolder:DIR
+    (DIR/train/CLASS/*.png, DIR/test/...), hf:NAME.
     """
     rank, size = ranks()
     settings = given(recipe, {"data": data, **options})

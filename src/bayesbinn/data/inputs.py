@@ -1,15 +1,19 @@
 """Inputs without labels, to predict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..runtime.preparation import prepare
 from .checks import FIRST, LAST, Limits, checked_inputs, other_units, shifted
 from .images import image_suffixes, read_image
 from .labels import check_features
 from .npz import read_arrays
+from .table_source import FILES, read_table_file
 from .tables import read_csv_inputs
 
 FAR = 8  # widths of training's range: no bright image of the same units is that far beyond it
@@ -21,12 +25,15 @@ def read_inputs(
     offset: Sequence[float] = (),
     features: Sequence[str] = (),
     limits: Limits = (),
+    columns: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Inputs (N, *input_shape) float32 of a `.npy`, `.npz` (array `x`, else `x_test`), `.csv` or image file, and notes.
 
+    With `columns`, a `.csv` or `.parquet` file holds those of the training table, in any order and beside others.
+
     Args:
         input_shape: of the network; it decides whether channels are first or last.
-        offset, features, limits: of the training data, see `Data`.
+        offset, features, limits, columns: of the training data, see `Data`.
 
     Raises:
         UserError: if the file is missing, unreadable, of another shape, empty, or holds NaN or infinity; if it is an
@@ -34,6 +41,16 @@ def read_inputs(
     """
     suffix, image = path.suffix.lower(), False
     notes: tuple[str, ...] = ()
+    if columns and suffix.removeprefix(".") in FILES:
+        try:
+            rows, more = prepare(columns, read_table_file(path), str(path))
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return torch.from_numpy(rows), tuple(more)
+    if columns:
+        raise UserError(f"{path} has no named columns, and training had a table: give a .csv or .parquet file")
     if suffix in (".npy", ".npz"):
         arrays = read_arrays(path)
         key = next((k for k in ("", "x", "x_test") if k in arrays), None)

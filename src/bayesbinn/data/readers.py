@@ -12,6 +12,7 @@ from .hub import read_hub
 from .images import read_image_folder
 from .npz import read_npz
 from .source import SPLIT_SEED, Source
+from .table_source import FILES, Wanted, table_source
 from .tables import read_csv
 
 DATA_FOLDER = "BAYESBINN_DATA"  # environment variable: the folder of NAME.npz files
@@ -21,6 +22,13 @@ HUB_NAMES = {
     "cifar10": "uoft-cs/cifar10",
     "cifar100": "uoft-cs/cifar100",
 }
+
+
+ARRAYS = Wanted()  # no target: what is named is no table of mixed columns
+
+
+def _needs_target(file: str) -> Source:
+    raise UserError(f"parquet:{file} is a table: say which column to predict by --target NAME")
 
 
 @dataclass(frozen=True)
@@ -35,18 +43,29 @@ class Reader:
 READERS = {
     "npz": Reader(read_npz, "FILE"),
     "csv": Reader(read_csv, "FILE"),
+    "parquet": Reader(_needs_target, "FILE"),
     "imagefolder": Reader(read_image_folder, "DIR"),
     "hf": Reader(read_hub, "NAME", local=False),
 }
 
 
-def read_set(name: str) -> Source:
+def read_set(name: str, wanted: Wanted = ARRAYS) -> Source:
     """The data set of a name, as in `load_data`; not checked.
 
     Raises:
-        UserError: for an unknown name, or what cannot be read.
+        UserError: for an unknown name, a target of what is no table, or what cannot be read.
     """
     kind, _, where = name.partition(":")
+    if wanted.target and where and kind in FILES:
+        return table_source(name, FILES[kind](Path(where).expanduser()), wanted)
+    if wanted.target:
+        tables = ", ".join(f"{kind}:FILE" for kind in FILES)
+        raise UserError(f"target {wanted.target!r} is for tables ({tables}), {name} is none: leave it out")
+    source = _read_set(name, kind, where)
+    return wanted.applied(source)
+
+
+def _read_set(name: str, kind: str, where: str) -> Source:
     if where and kind in READERS:
         return READERS[kind].read(where)
     if name == "digits":

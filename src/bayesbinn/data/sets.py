@@ -1,6 +1,6 @@
 """Data sets as whole tensors in memory, made from what a reader or a person gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +21,12 @@ from .checks import (
     shifted,
     statistics,
 )
-from .labels import check_features, label_names, numbered, numbering, sorted_classes
+from .labels import check_features, numbering
 from .memory import from_memory
 from .readers import read_set
-from .source import SPLIT_SEED, Array, Source, hold_out_fifth, some
+from .source import SPLIT_SEED, Array, Source, some
+from .table_source import Wanted, table_source
+from .targets import AUTO, TARGETS, class_names, spread
 
 CALIBRATION = 4096  # training inputs that batch norm sees again
 
@@ -42,6 +44,10 @@ class Data:
             for nothing.  New inputs need the same.
         features: names of the columns, where the data have any.
         limits: smallest and largest value of the training part before `offset`, see `checks.find_limits`.
+        task: `classification`, or `regression`: y is (N,) float32 then, and there are no classes.
+        target: the name of what is predicted, where it has one.
+        target_mean, target_std: of the training part of a regression; else 0 and 1.
+        columns: of a table, how each of its columns became inputs (`runtime.preparation`).
         fingerprint: sizes and a digest, to recognise the data.
         notes: what was left out or changed, a sentence each.
     """
@@ -58,11 +64,21 @@ class Data:
     limits: Limits
     fingerprint: str
     notes: tuple[str, ...]
+    task: str = "classification"
+    target: str = ""
+    target_mean: float = 0.0
+    target_std: float = 1.0
+    columns: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C; 0 for a regression."""
         return len(self.classes)
+
+    @property
+    def num_outputs(self) -> int:
+        """What a network says of one input: C logits, or one number."""
+        return self.num_classes or 1
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -93,6 +109,9 @@ def load_data(
     offset: Sequence[float] | None = None,
     features: Sequence[str] = (),
     limits: Limits = (),
+    target: str = "",
+    task: str = AUTO,
+    columns: Sequence[Mapping[str, Any]] | None = None,
 ) -> Data:
     """A data set by name, or from memory.
 
@@ -101,11 +120,16 @@ def load_data(
             $BAYESBINN_DATA if it is there, else from the Hugging Face hub), `npz:FILE`, `csv:FILE`, `imagefolder:DIR`
             or `hf:NAME`; or arrays, tensors or Datasets: (x, y), ((x_train, y_train), (x_test, y_test)), a dict with
             those keys, a Dataset or two.  x is (N, H, W), (N, H, W, C ≤ 4), (N, C, H, W) or (N, F); y is (N,), whole
-            numbers or names of classes.  Where the test part is missing, a fifth of each class becomes it.
+            numbers or names of classes, or any numbers for a regression.  Where the test part is missing, a fifth of
+            each class becomes it.  With a `target`: `csv:FILE`, `parquet:FILE`, a data frame, a dict of columns or a
+            list of rows, with numbers, categories, dates and missing values (docs/tables.md).
         validation: share of the training set to hold out, in [0, 1); the same examples in every run.
         name: what reports call the data; default: the name that was read, or "data".
         classes, offset, features, limits: of the data that a network was trained on, for data that it is to be tested
             on; default: of the training part.
+        target: the column of a table to predict.
+        task: `classification`, `regression`, or `auto`: for a table as its target shows, else classification.
+        columns: how the columns of that table became inputs, as `classes`; None: that is found on the training part.
 
     Raises:
         UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together; it names the
@@ -119,27 +143,35 @@ def load_data(
     if not 0 <= validation < 1:
         raise UserError(f"validation must be a share of the training set, at least 0 and below 1, got {validation}")
     if isinstance(data, Data):
+        if target or task not in (AUTO, data.task):
+            raise UserError(f"{data.name} is loaded already: give target and task to load_data, which made it")
         return data if validation == 0 else _held_out(data, validation)
-    named = isinstance(data, str)
-    source = read_set(data) if named else from_memory(data)
+    named, wanted = isinstance(data, str), Wanted(target, task, columns)
+    if named:
+        source = read_set(data, wanted)
+    else:
+        source = table_source(name or "data", data, wanted) if target else wanted.applied(from_memory(data))
     made = _made(name or (data if named else "data"), source, classes, offset, features, limits)
     return _held_out(made, validation) if validation else made
 
 
-def load_tasks(names: Sequence[str]) -> list[Data]:
-    """Data sets for one network: the classes are those of all, and `offset` is that of the first.
+def load_tasks(names: Sequence[str], target: str = "") -> list[Data]:
+    """Data sets for one network: the classes are those of all, and `offset` and `columns` are those of the first.
 
     Raises:
         UserError: as `load_data`.
     """
-    sources = [read_set(name) for name in names]
+    sources: list[Source] = []
+    for name in names:
+        columns = sources[0].columns if sources and target else None
+        sources.append(read_set(name, Wanted(target, "classification", columns)))
     labels = [
-        label_names(name, part[1], len(part[1]), source.names)
+        TARGETS[source.task].checked(name, part[1], len(part[1]), source.names)
         for name, source in zip(names, sources, strict=True)
         for part in (source.train, source.test)
         if part is not None
     ]
-    classes = _classes(names[0], np.concatenate(labels))
+    classes = class_names(names[0], np.concatenate(labels))
     tasks: list[Data] = []
     for name, source in zip(names, sources, strict=True):
         known = (tasks[0].offset, tasks[0].features) if tasks else (None, ())
@@ -166,15 +198,12 @@ def _made(
 ) -> Data:
     """The data of a source, checked; none is held out for validation."""
     check_features(name, source.features, features)
+    targets = TARGETS[source.task]
     x, names = _checked(name, "train", source.train, source)
     notes = list(source.notes)
     if source.test is None:
-        chosen = hold_out_fifth(names)
-        notes.append(
-            f"{name} has no test part: {chosen.sum()} of {len(names)} examples, a fifth of each class, become it"
-        )
-        if not chosen.any():
-            raise UserError(f"{name} has no test part, and no class of 3 examples to take one from: give x_test")
+        chosen, note = targets.held_out(name, names)
+        notes.append(note)
         x_test, names_test = x[torch.from_numpy(chosen)], names[chosen]
         x, names = x[torch.from_numpy(~chosen)], names[~chosen]
     else:
@@ -183,7 +212,7 @@ def _made(
         shapes = f"{tuple(x.shape[1:])} and {tuple(x_test.shape[1:])}"
         raise UserError(f"{name}: inputs of x_train and x_test differ in shape, {shapes}: make them equal")
     if not classes:
-        classes = source.names or _classes(name, names)
+        classes = source.names or targets.classes(name, names)
         notes += numbering(name, classes)
     if offset is None:
         offset = find_offset(f"{name}: x_train", x)
@@ -195,13 +224,14 @@ def _made(
             )
     limits = limits or find_limits(x)
     notes += other_units(f"{name}: x_test", x_test, limits, source.features)
-    train = Examples(shifted(f"{name}: x_train", x, offset), numbered(f"{name}: y_train", names, classes))
-    test = Examples(shifted(f"{name}: x_test", x_test, offset), numbered(f"{name}: y_test", names_test, classes))
+    train = Examples(shifted(f"{name}: x_train", x, offset), targets.tensor(f"{name}: y_train", names, classes))
+    test = Examples(shifted(f"{name}: x_test", x_test, offset), targets.tensor(f"{name}: y_test", names_test, classes))
     constant = int((train.x.amax(0) == train.x.amin(0)).sum()) if train.x.ndim == 2 else 0
     if constant:
         notes.append(f"{constant} of {train.x.shape[1]} features of {name} are the same in every training example")
     digest = fingerprint(classes, (train.x, train.y), (test.x, test.y))
     mean, std = statistics(train.x)
+    target_mean, target_std = (0.0, 1.0) if classes else spread(name, names)
     return Data(
         name,
         train,
@@ -215,21 +245,17 @@ def _made(
         limits,
         digest,
         tuple(notes),
+        source.task,
+        source.target,
+        target_mean,
+        target_std,
+        tuple(source.columns),
     )
 
 
 def _checked(name: str, part: str, pair: tuple[Array, Array], source: Source) -> tuple[Tensor, Array]:
     x = checked_inputs(f"{name}: x_{part}", pair[0], source.layout)
-    return x, label_names(f"{name}: y_{part}", pair[1], len(x), source.names)
-
-
-def _classes(name: str, names: Array) -> tuple[str, ...]:
-    classes = sorted_classes(names)
-    if len(classes) < 2:
-        raise UserError(f"{name}: y_train holds one class only: give at least two")
-    if len(classes) == len(names) > 2:
-        raise UserError(f"{name}: y_train holds {len(names)} different labels, one for each input: give classes")
-    return classes
+    return x, TARGETS[source.task].checked(f"{name}: y_{part}", pair[1], len(x), source.names)
 
 
 def _held_out(data: Data, share: float) -> Data:

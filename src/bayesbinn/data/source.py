@@ -1,6 +1,6 @@
 """What a reader finds: a data set as it is, not checked yet, and what was left out on the way."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ class Source:
         names: what the labels 0, 1, ... are called, where the source says so; else the labels are the names.
         layout: `channels-first` or `channels-last` where the source says so; "" to tell by the shape.
         features: names of the columns of x, where it has any.
+        task: `classification` or `regression`: what the labels are.
+        target, columns: of a table: the name of the column to predict, and how the others became x
+            (`runtime.preparation`).
         notes: what was left out or changed, a sentence each.
     """
 
@@ -32,6 +35,9 @@ class Source:
     layout: str = ""
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    task: str = "classification"
+    target: str = ""
+    columns: Sequence[Mapping[str, Any]] = ()
 
 
 def as_array(values: Any) -> Array:

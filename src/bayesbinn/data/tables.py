@@ -22,7 +22,9 @@ def read_csv(file: str) -> Source:
     header, rows = _read(Path(file).expanduser())
     if LABEL not in header or not rows:
         hint = ": separate the columns by commas" if any(";" in name for name in header) else ""
-        raise UserError(f"{file} needs a header line with a column named {LABEL}, and rows below it{hint}")
+        raise UserError(
+            f"{file} needs a header line with a column named {LABEL}, and rows below it{hint or ', or --target NAME'}"
+        )
     features, inputs = _inputs(file, header, rows)
     label, split = header.index(LABEL), header.index(SPLIT) if SPLIT in header else None
     test = []
@@ -50,6 +52,16 @@ def read_csv_inputs(path: Path) -> tuple[tuple[str, ...], Array]:
         UserError: as `read_csv`.
     """
     return _inputs(str(path), *_read(path))
+
+
+def read_columns(path: Path) -> dict[str, list[str]]:
+    """{name: texts} of a CSV file with a header.
+
+    Raises:
+        UserError: for a file that cannot be read, lines of another length than the header, or columns of one name.
+    """
+    header, rows = _read(path)
+    return {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
 
 
 def _inputs(file: str, header: list[str], rows: list[tuple[int, list[str]]]) -> tuple[tuple[str, ...], Array]:

@@ -1,5 +1,6 @@
 """Ship a trained network: pack its signs into a `.bbnn` file, and export it to other formats."""
 
+from ..runtime import About as About
 from ..runtime import FormatError as FormatError
 from ..runtime.program import Program as Program
 from .benchmark import bench as bench

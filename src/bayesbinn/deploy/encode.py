@@ -10,13 +10,14 @@ from torch import Tensor
 
 from .. import __version__
 from ..runtime import container
+from ..runtime.about import About
 from ..runtime.program import LEVELS, MIN_STEP
 from .capture import Capture
 from .networks import LayerBits
 
 
-def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, activations: str) -> bytes:
-    """The bytes of a file with the captured steps, and with the bits and activation ranges of `layers`.
+def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, activations: str, about: About) -> bytes:
+    """The bytes of a file with the captured steps, with the bits and activation ranges of `layers`, and `about`.
 
     Raises:
         ValueError: for numbers that a file cannot hold.
@@ -47,6 +48,7 @@ def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, ac
         "input": list(captured.input_shape),
         "num_samples": num_samples,
         "ops": ops,
+        **({} if about == About() else {"about": about.as_json()}),
     }
     return container.write(plan, tensors)
 

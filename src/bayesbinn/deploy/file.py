@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..files import write_bytes
 from ..runtime import container
+from ..runtime.about import About
 from ..runtime.engine import whole
 from ..runtime.program import LEVELS, MAX_SAMPLES, Program, check
 from .builder import plain_type
@@ -34,6 +35,7 @@ def save(
     activations: Activations = "int8",
     calibration: Tensor | None = None,
     input_shape: Sequence[int] | None = None,
+    about: About | None = None,
 ) -> Program:
     """Write `net` to `path` as true bits: the mode, and `num_samples` networks drawn from the posterior.
 
@@ -52,6 +54,7 @@ def save(
             range is measured as it passes, which is often more precise and needs no data.
         input_shape: without the batch, as in calibration; needed without it, unless the network starts with a linear
             layer.
+        about: what the network is for (`runtime.About`), kept in the file.
 
     Returns:
         The program that the file holds.
@@ -75,6 +78,7 @@ def save(
         activations=activations,
         calibration=calibration,
         input_shape=input_shape,
+        about=about,
     )
     write_bytes(Path(path), raw)
     return load_program(raw)
@@ -88,6 +92,7 @@ def pack(
     activations: Activations = "int8",
     calibration: Tensor | None = None,
     input_shape: Sequence[int] | None = None,
+    about: About | None = None,
 ) -> bytes:
     """The bytes of the file that `save` writes; arguments as there."""
     if activations not in LEVELS:
@@ -107,7 +112,7 @@ def pack(
         x = calibration[:: math.ceil(len(calibration) / CHECKED)]
     with networks.ready():
         captured = capture(net, x.shape[1:])
-        raw = encode(captured, networks.layer_bits(calibration), num_samples, activations)
+        raw = encode(captured, networks.layer_bits(calibration), num_samples, activations, about or About())
         points = itertools.chain.from_iterable(captured.points)
         verify(load_program(raw), captured, x, networks.records(x, points))
     return raw

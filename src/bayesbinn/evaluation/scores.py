@@ -1,7 +1,7 @@
 """Evaluate a network on labelled data: the mode, the mean of S posterior samples, and how sure they are where."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,18 +13,20 @@ from ..data import Examples
 from ..errors import UserError
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
+from . import classes, numbers
 from .corruptions import LEVELS, corrupt
-from .figures import confusion, entropy_histograms, examples, reliability_bins, risk_coverage_points
+from .figures import entropy_histograms
 from .ood import compare
 from .voters import Voters, make_voters
 
 CURVE = ("accuracy", "nll", "ece")  # names in `metrics`
-ALL = ("accuracy", "nll", "brier", "ece", "classwise_ece")
 CORRUPTED = 2000  # inputs that are corrupted, 15 times over: enough for a curve
 
 
 def evaluate(net: nn.Module, split: Examples, num_samples: int = 32, seed: int = 0) -> dict[str, Any]:
     """Accuracy (in [0, 1]), NLL (nats), ECE and more of the mode and, where there is a posterior, of the mean.
+
+    Of a regression: RMSE, NLL, R² and the coverage of its intervals.
 
     Args:
         net: takes the inputs as they are in `split`.
@@ -58,36 +60,47 @@ def evaluate_voters(
         held_out: labelled examples outside training and `split`, to fit the temperature of the output on.
 
     Returns:
-        {"num_examples": N, "num_samples": S, "voters": in words, "batch_norm": "shared" or "own",
-        "mode": {"accuracy", "nll", "brier", "ece", "classwise_ece", "aurc"}, "mean": the same or None,
-        "curve": accuracy, NLL and ECE for 0 (the mode), 1, 2, 4, ..., S networks,
+        {"task", "num_examples": N, "num_samples": S, "voters": in words, "batch_norm": "shared" or "own",
+        "mode": {"accuracy", "nll", "brier", "ece", "classwise_ece", "aurc"}, or of a regression {"rmse", "nll", "r2",
+        "coverage_50", "coverage_90"}, "mean": the same or None,
+        "curve": some of these for 0 (the mode), 1, 2, 4, ..., S networks,
         "posterior": averages over all weights of `posterior_summary`, or None,
         "scaled": {"temperature", and the metrics under it}, "ood": {name: see `ood.compare`},
         "corruptions": {kind: [strength 0, ..., 5]}, "figures": what the report draws}; the last three are empty
         where they were not asked for.
 
     Raises:
-        UserError: for a prediction that is not finite, or corruptions of inputs that are not images.
+        UserError: for a prediction that is not finite, corruptions of inputs that are not images, or, of a regression,
+            anything that is asked of class probabilities.
     """
+    task = TASKS[voters.task]
+    asked = {"ood": ood, "corruptions": corruptions, "scale": held_out}
+    for name, value in asked.items() if voters.task != "classification" else ():
+        if value:
+            raise UserError(f"{name} compares class probabilities, this network predicts a number: leave it out")
     labels = split.y.cpu()
     mode = _checked(voters.mode(split.x), "mode")
     mean = None
-    curve = [_curve_point(mode, labels, 0)]
+    curve = [task.point(mode, labels, 0)]
     for prediction in voters.running(split.x):
         count = prediction.num_samples
         if count == voters.num_samples or count & (count - 1) == 0:
             mean = _checked(prediction, "mean")
-            curve.append(_curve_point(mean, labels, count))
+            curve.append(task.point(mean, labels, count))
     best = mean or mode
     outside = {name: (_checked(voters.mode(x), "mode"), _checked(voters.best(x), "mean")) for name, x in ood.items()}
     drawn = {"mode": mode} | ({"mean": mean} if mean else {})
+    figures = task.figures(drawn, best, labels)
+    if outside:
+        figures["entropy"] = entropy_histograms({"in": best} | {n: of_best for n, (_, of_best) in outside.items()})
     return {
+        "task": voters.task,
         "num_examples": len(split),
         "num_samples": voters.num_samples,
         "voters": voters.label,
         "batch_norm": "shared" if voters.calibration is None else "own",
-        "mode": summary(mode, labels),
-        "mean": summary(mean, labels) if mean else None,
+        "mode": task.summary(mode, labels),
+        "mean": task.summary(mean, labels) if mean else None,
         "curve": curve,
         "posterior": _posterior(voters),
         "scaled": _scaled(voters, best, labels, held_out) if held_out is not None else {},
@@ -100,35 +113,34 @@ def evaluate_voters(
             for name, (of_mode, of_best) in outside.items()
         },
         "corruptions": _corruptions(voters, split) if corruptions else {},
-        "figures": {
-            "reliability": {name: reliability_bins(p, labels) for name, p in drawn.items()},
-            "risk_coverage": {name: risk_coverage_points(p, labels) for name, p in drawn.items()},
-            "entropy": entropy_histograms({"in": best} | {name: of_best for name, (_, of_best) in outside.items()}),
-            "confusion": confusion(best, labels),
-            "examples": examples(best, labels),
-        },
+        "figures": figures,
     }
 
 
-def summary(prediction: Prediction, labels: Tensor) -> dict[str, float]:
-    """The metrics of one prediction; AURC orders by entropy."""
-    errors = (prediction.labels.cpu() != labels).double()
-    return {**_numbers(prediction.probs, labels, *ALL), "aurc": metrics.aurc(errors, prediction.entropy)}
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is measured of the predictions of one task: `curve` names the metrics that are drawn against S."""
+
+    summary: Callable[[Any, Tensor], dict[str, float]]
+    figures: Callable[[Mapping[str, Any], Any, Tensor], dict[str, Any]]
+    curve: tuple[str, ...]
+
+    def point(self, prediction: Any, y: Tensor, count: int) -> dict[str, float]:
+        """A point of the curve."""
+        found = self.summary(prediction, y)
+        return {"samples": count, **{name: found[name] for name in self.curve}}
 
 
-def _numbers(probs: Tensor, labels: Tensor, *names: str) -> dict[str, float]:
-    probs = probs.cpu()
-    return {name: getattr(metrics, name)(probs, labels) for name in names}
-
-
-def _curve_point(prediction: Prediction, labels: Tensor, count: int) -> dict[str, float]:
-    return {"samples": count, **_numbers(prediction.probs, labels, *CURVE)}
+TASKS = {
+    "classification": Task(classes.summary, classes.figures, CURVE),
+    "regression": Task(numbers.summary, numbers.figures, ("rmse", "nll", "coverage_90")),
+}
 
 
 def _scaled(voters: Voters, best: Prediction, labels: Tensor, held_out: Examples) -> dict[str, float]:
     fitted = _checked(voters.best(held_out.x), "held-out")
     temperature = metrics.fit_temperature(fitted.probs.cpu(), held_out.y.cpu())
-    scaled = _numbers(metrics.scale_probs(best.probs, temperature), labels, *ALL)
+    scaled = classes.of_probs(metrics.scale_probs(best.probs, temperature), labels, *classes.ALL)
     return {"temperature": temperature, "num_held_out": len(held_out), **scaled}
 
 
@@ -156,7 +168,7 @@ def _part(prediction: Prediction, part: slice) -> Prediction:
 
 
 def _corrupted_point(prediction: Prediction, labels: Tensor, strength: int, level: float) -> dict[str, float]:
-    point = _numbers(prediction.probs, labels, *CURVE)
+    point = classes.of_probs(prediction.probs, labels, *CURVE)
     uncertainty = {name: float(getattr(prediction, name).mean()) for name in ("entropy", "mutual_information")}
     return {"strength": strength, "level": level, "num_examples": len(labels), **point, **uncertainty}
 
@@ -168,7 +180,8 @@ def _posterior(voters: Voters) -> dict[str, Any] | None:
     return {name: getattr(total, name) for name in ("num_weights", "entropy", "undecided", "saturated")}
 
 
-def _checked(prediction: Prediction, what: str) -> Prediction:
-    if not bool(prediction.probs.isfinite().all()):
+def _checked(prediction: Any, what: str) -> Any:
+    values = [v for v in vars(prediction).values() if isinstance(v, Tensor)]
+    if not all(bool(v.isfinite().all()) for v in values):
         raise UserError(f"the network's {what} prediction is not finite: its weights or the inputs hold NaN")
     return prediction

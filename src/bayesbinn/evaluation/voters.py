@@ -3,21 +3,24 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from ..data import channels_last
 from ..errors import UserError
+from ..nn import likelihood_of
 from ..posterior import has_posterior
-from ..prediction import Prediction, average, dropout_outputs, ensemble_outputs, posterior_outputs, predict
+from ..prediction import dropout_outputs, ensemble_outputs, posterior_outputs, predictions
 
 Kind = Literal["posterior", "ensemble", "dropout"]
 
 
 @dataclass(frozen=True)
 class Voters:
-    """The networks whose class probabilities are averaged, all of them asked through the same two methods.
+    """The networks whose predictions are averaged, all of them asked through the same two methods.
+
+    They give a `Prediction` or a `RegressionPrediction`, as the networks' task asks.
 
     Attributes:
         kind: "posterior" (draws of the first net's weights), "ensemble" (each net once, at its mode) or "dropout"
@@ -34,11 +37,13 @@ class Voters:
     seed: int = 0
     calibration: Tensor | None = None
 
-    def mode(self, x: Tensor) -> Prediction:
+    def mode(self, x: Tensor) -> Any:
         """The one network without a draw or a mask (of an ensemble: the first member)."""
-        return predict(self.nets[0], channels_last(x), 0, calibration=self.calibration)
+        net = self.nets[0]
+        outputs = posterior_outputs(net, channels_last(x), 0, calibration=self.calibration)
+        return replace(next(predictions(net, outputs)), num_samples=0)
 
-    def running(self, x: Tensor) -> Iterator[Prediction]:
+    def running(self, x: Tensor) -> Iterator[Any]:
         """The predictions of the first 1, 2, ..., S networks together; nothing for S = 0."""
         if self.num_samples == 0:
             return
@@ -50,13 +55,18 @@ class Voters:
                 outputs = ensemble_outputs(self.nets, x, calibration=self.calibration)
             case "dropout":
                 outputs = dropout_outputs(net, x, self.num_samples, seed=self.seed)
-        yield from average(outputs)
+        yield from predictions(net, outputs)
 
-    def best(self, x: Tensor) -> Prediction:
+    def best(self, x: Tensor) -> Any:
         """The prediction of all S networks, or of the mode if S = 0."""
         if self.num_samples == 0:
             return self.mode(x)
         return next(islice(self.running(x), self.num_samples - 1, None))
+
+    @property
+    def task(self) -> str:
+        """What the networks predict: `classification` or `regression`."""
+        return likelihood_of(self.nets[0]).task
 
     @property
     def label(self) -> str:

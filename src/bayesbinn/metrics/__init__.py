@@ -14,6 +14,7 @@ from .detection import auroc as auroc
 from .detection import fpr95 as fpr95
 from .regression import gaussian_nll as gaussian_nll
 from .regression import interval_coverage as interval_coverage
+from .regression import r2 as r2
 from .selective import aurc as aurc
 from .selective import risk_coverage as risk_coverage
 from .temperature import fit_temperature as fit_temperature

@@ -23,6 +23,24 @@ def gaussian_nll(mean: Tensor, std: Tensor, target: Tensor) -> float:
     return float((std.log() + 0.5 * ((target - mean) / std).square()).mean()) + 0.5 * math.log(2 * math.pi)
 
 
+def r2(mean: Tensor, target: Tensor) -> float:
+    """Share of the targets' variance that the mean explains, 1 − Σ (y − m)² / Σ (y − ȳ)²: at most 1; 0 is a constant.
+
+    Raises:
+        ValueError: for other shapes, or targets that do not vary.
+
+    >>> r2(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+    0.5
+    """
+    if mean.shape != target.shape:
+        raise ValueError(f"mean and target must have one shape, got {tuple(mean.shape)} and {tuple(target.shape)}")
+    mean, target = mean.double(), target.double()
+    spread = float((target - target.mean()).square().sum())
+    if spread == 0:
+        raise ValueError(f"R² needs targets that vary, all {target.numel()} are {float(target.reshape(-1)[0]):g}")
+    return 1 - float((target - mean).square().sum()) / spread
+
+
 def interval_coverage(mean: Tensor, std: Tensor, target: Tensor, level: float = 0.95) -> float:
     """Share of targets inside the central interval m ± z·σ that should hold `level` of them.
 

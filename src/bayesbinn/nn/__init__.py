@@ -16,6 +16,11 @@ from .draws import draw as draw
 from .draws import has_posterior as has_posterior
 from .layers import BinaryLayer as BinaryLayer
 from .layers import Twin as Twin
+from .likelihood import LIKELIHOODS as LIKELIHOODS
+from .likelihood import Categorical as Categorical
+from .likelihood import Gaussian as Gaussian
+from .likelihood import Likelihood as Likelihood
+from .likelihood import likelihood_of as likelihood_of
 from .overview import Summary as Summary
 from .overview import summary as summary
 from .twins import BinaryBilinear as BinaryBilinear

@@ -1,13 +1,17 @@
 """A loaded `.bbnn` network: numpy in, numpy out."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .about import About
 from .container import read
 from .engine import MAX_MEMORY, MAX_OPERATIONS, make_engine
+from .preparation import prepare
 from .program import Program, check
 
 Floats = NDArray[np.float32]
@@ -41,6 +45,28 @@ class Prediction:
         return labels
 
 
+@dataclass(frozen=True)
+class RegressionPrediction:
+    """Mean and standard deviations for B inputs, in the target's units.
+
+    Attributes:
+        mean: (B,), over S packed networks.
+        std: (B,), over S networks: what they disagree on (epistemic); 0 for S ≤ 1.
+        num_samples: S; 0 is the mode.
+        noise: standard deviation of the data around the mean (aleatoric), as training has found it.
+    """
+
+    mean: Doubles
+    std: Doubles
+    num_samples: int
+    noise: float
+
+    @property
+    def total(self) -> Doubles:
+        """(B,), the standard deviation of the target, √(std² + noise²)."""
+        return np.sqrt(self.std**2 + self.noise**2)
+
+
 class Network:
     """A network read from a `.bbnn` file.  Any number of threads may call it at once, before and after a fork.
 
@@ -65,6 +91,28 @@ class Network:
     @property
     def engine(self) -> str:
         return self._engine.name
+
+    @property
+    def about(self) -> About:
+        """What the network is for: its task, names, and the columns that it takes."""
+        return self.program.about
+
+    def prepare(self, table: Any) -> Floats:
+        """The columns of a table of raw values, in whatever order, as inputs (B, F) for `predict`.
+
+        Args:
+            table: a dict of columns, a list of rows (dicts), a data frame or an Arrow table.
+
+        Raises:
+            ValueError: for a file that was trained on no table, a column that is missing, or a value that its column
+                cannot have.  What is new or filled in is a warning.
+        """
+        if not self.about.columns:
+            raise ValueError("this file was not trained on a table of columns: give predict the numbers themselves")
+        x, notes = prepare(self.about.columns, table)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return x
 
     @property
     def num_samples(self) -> int:
@@ -102,8 +150,11 @@ class Network:
 
     def predict_uncertainty(self, x: ArrayLike, num_samples: int | None = None) -> Prediction:
         """Class probabilities, entropy and mutual information; arguments as `predict`."""
-        count = self.num_samples if num_samples is None else num_samples
         shape = self.program.output_shape
+        if self.about.task != "classification":
+            raise ValueError(
+                f"predict gives classes, this network was trained for {self.about.task}: predict_regression"
+            )
         if len(shape) != 1:
             raise ValueError(f"predict needs an output of shape (B, C), this network's is (B, *{shape})")
         if shape == (1,):
@@ -111,9 +162,7 @@ class Network:
                 "predict needs a logit for each class, this network has one in all: train it with two, "
                 "or take the sigmoid of run(x)"
             )
-        logits = (self.run(x)[None] if count == 0 else self.run_samples(x, count)).astype(np.float64)
-        if not np.isfinite(logits).all():
-            raise ValueError("the network's output overflows float32 on this input: scale x as in training")
+        logits, count = self._outputs(x, num_samples)
         log_probs = logits - logits.max(-1, keepdims=True)
         log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
         each = np.exp(log_probs)
@@ -129,6 +178,25 @@ class Network:
             variation_ratio=1 - votes / len(each),
             num_samples=count,
         )
+
+    def predict_regression(self, x: ArrayLike, num_samples: int | None = None) -> RegressionPrediction:
+        """Mean and standard deviations of a network that was trained for regression; arguments as `predict`.
+
+        Raises:
+            TypeError, ValueError: as `predict`; ValueError too for a network of another task.
+        """
+        if self.about.task != "regression":
+            raise ValueError(f"this network was trained for {self.about.task}: use predict")
+        outputs, count = self._outputs(x, num_samples)
+        return RegressionPrediction(outputs.mean(0)[:, 0], outputs.std(0)[:, 0], count, self.about.noise)
+
+    def _outputs(self, x: ArrayLike, num_samples: int | None) -> tuple[Doubles, int]:
+        """(outputs (S or 1, B, ...), S)."""
+        count = self.num_samples if num_samples is None else num_samples
+        outputs = (self.run(x)[None] if count == 0 else self.run_samples(x, count)).astype(np.float64)
+        if not np.isfinite(outputs).all():
+            raise ValueError("the network's output overflows float32 on this input: scale x as in training")
+        return outputs, count
 
 
 def load(

@@ -6,12 +6,13 @@ Inside the engines a value is a (C, H, W) array per input, with H = 1 for sequen
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .about import About, check_about
 from .container import Container, FormatError, is_int
 
 Shape = tuple[int, int, int]
@@ -105,13 +106,15 @@ class Op:
 
 @dataclass(frozen=True)
 class Program:
-    """A checked network: `input_shape` as the user gives it (without batch), the operations, S, and the file's size."""
+    """A checked network: `input_shape` as the user gives it (without batch), the operations, S, the file's size, and
+    what the network is for."""
 
     input_shape: tuple[int, ...]
     ops: tuple[Op, ...]
     num_samples: int
     num_bytes: int
     producer: str
+    about: About = field(default_factory=About)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -152,7 +155,8 @@ def check(container: Container) -> Program:
     unused = container.tensors.keys() - reader.used
     if unused:
         raise FormatError(f"tensors that no operation uses: {', '.join(sorted(unused)[:5])}")
-    return Program(tuple(shape), tuple(ops), reader.samples, container.num_bytes, str(plan.get("producer", "")))
+    about = check_about(plan.get("about"), tuple(shape), user_shape(*values[-1]))
+    return Program(tuple(shape), tuple(ops), reader.samples, container.num_bytes, str(plan.get("producer", "")), about)
 
 
 def _check_size(shape: Shape, where: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
+from ..nn import LIKELIHOODS
 from ..nn.layers import MAGNITUDE, SCALE
 from .methods import ESTIMATORS, METHODS, BayesOptions, Method
 from .models import OWN, TAKES, ModelConfig
@@ -25,6 +26,10 @@ class DataOptions:
     """Data: what is learned."""
 
     data: str = option("digits", "what to learn: digits, mnist, fashion-mnist, cifar10, cifar100, npz:FILE, ...")
+    target: str = option("", "column of a table to predict (csv:FILE, parquet:FILE); empty: no table of mixed columns")
+    task: str = option(
+        "auto", "what is predicted; auto: as the target of a table shows", choices=("auto", *LIKELIHOODS)
+    )
     validation: float = option(0.0, "share of the training set held out for choosing settings", maximum=0.9)
     augment: str = option("none", "random changes of training images", choices=("none", "crop-flip"))
 
@@ -38,6 +43,9 @@ class TrainingOptions:
     batch_size: int = option(32, "examples in one step (batch norm needs two)", 2)
     schedule: str = option("cosine", "learning rates over the run", choices=("cosine", "constant"))
     warmup: float = option(0.0, "epochs of linear warm-up")
+    class_weight: str = option(
+        "none", "balanced: every class counts the same in training, however rare", choices=("none", "balanced")
+    )
     train_samples: int = option(1, "networks drawn per training step", 1)
     precision: str = option(
         "float32", "format of the layers' sums in training: bfloat16 is faster", choices=("float32", "bfloat16")

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..continual import set_task
 from ..errors import UserError
+from ..nn import LIKELIHOODS
 from .checkpoint import damaged, load_checkpoint
 from .config import Config, make, read_toml
 from .restore import check_description, load_state
@@ -21,7 +22,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     statistics of that task (see `continual.set_task`).
 
     Returns:
-        (net, config, description); description holds `input_shape` and `num_classes`, of the network.
+        (net, config, description); description holds `input_shape` and `num_outputs` of the network, and its `task`.
 
     Raises:
         UserError: if `run` is no run, or its checkpoint is missing, damaged or of another network.
@@ -35,15 +36,17 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     try:
         description = state["description"]
         check_description(description, {"model": config.model, "method": config.method}, run)
-        shape, num_classes = tuple(description["input_shape"]), description["num_classes"]
+        # older runs and streams lack some of these
+        description = {"limits": [], "task": "classification", "target": "", "columns": [], **description}
+        shape, num_outputs = tuple(description["input_shape"]), description["num_outputs"]
+        end = LIKELIHOODS[description["task"]]()
         begun = state["progress"]["epoch"] + (state["progress"]["batch"] > 0)
     except KeyError as error:
         raise damaged(run, error) from None
-    net = make_network(config, shape, num_classes).to(found)
+    net = make_network(config, shape, num_outputs, end=end).to(found)
     load_state(net, model, run)
     set_task(net, max(0, begun - 1) // config.epochs)
-    # older runs, and streams, lack limits
-    return net.eval(), config, {"limits": [], **description, "input_shape": shape}
+    return net.eval(), config, {**description, "input_shape": shape}
 
 
 def check_one_task(run: Path, config: Config) -> None:

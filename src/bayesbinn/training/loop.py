@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,6 +21,7 @@ from ..continual import competitors, draw_batch, set_task
 from ..data import AUGMENTATIONS, channels_last
 from ..errors import UserError
 from ..files import write_text
+from ..nn import Likelihood, likelihood_of
 from ..nn.batch_norm import own_statistics
 from ..optim import NetworkOptimizer
 from ..posterior import has_posterior
@@ -47,6 +47,7 @@ class Trainer:
         config: `epochs` counts per task, and the schedules start anew with each.
         description: what the network is for and how it is trained; in every checkpoint, and the same in each.
         world: the processes that train together; every rank has a trainer, and rank 0 writes.
+        likelihood: what the outputs are taken for in training; default: what the network ends with.
 
     Raises:
         UserError: if a batch is larger than the first task.
@@ -61,12 +62,14 @@ class Trainer:
         run: Path,
         description: dict[str, Any],
         world: World | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         self.net, self.optimizer, self.course, self.config, self.run = net, optimizer, course, config, run
         self.description, self.world = description, world or World()
         self.state = State(net, optimizer, course.strategy, self.world)
         self.device = self.state.device
         self.schedule = Schedule(net, optimizer, config)
+        self.likelihood = (likelihood or likelihood_of(net)).to(self.device)
         self.loss = config.method_row.loss(config.method_options)
         offsets = competitors(course.stream)
         self.offsets = None if offsets is None else offsets.to(self.device)
@@ -173,42 +176,42 @@ class Trainer:
         self.schedule.set_(done, self.batches_per_epoch)
         self.optimizer.zero_grad()
         inputs, labels = self.course.strategy.batch(x, y)
-        nll, correct = torch.zeros_like(p.nll_sum), torch.zeros_like(p.correct)
+        nll, score = torch.zeros_like(p.nll_sum), torch.zeros_like(p.score)
         for sample in range(c.train_samples):
-            logits: list[Tensor] = []
+            outputs: list[Tensor] = []
             last = sample == c.train_samples - 1
             with nullcontext() if last else self.world.accumulating(self.model):
-                loss = self.loss(self.net, partial(self._evaluate, inputs, labels, logits))
+                loss = self.loss(self.net, partial(self._evaluate, inputs, labels, outputs))
                 ((loss + self.course.strategy.penalty()) / c.train_samples).backward()  # type: ignore[no-untyped-call]
             nll += loss.detach() / c.train_samples
-            correct += (logits[0].argmax(-1) == labels).sum() / c.train_samples
-        self._share(nll, correct)
+            score += self.likelihood.score(outputs[0], labels) / c.train_samples
+        self._share(nll, score)
         p.nll_sum += nll
-        p.correct += correct
+        p.score += score
         p.seen += len(labels) * self.world.size
         if self.device.type == "cpu" or done % CHECK_STEPS == 0:
             self._check_loss()
         self.optimizer.step()
         self.course.strategy.after_step(x, y)
 
-    def _evaluate(self, x: Tensor, y: Tensor, logits: list[Tensor]) -> Tensor:
+    def _evaluate(self, x: Tensor, y: Tensor, outputs: list[Tensor]) -> Tensor:
         # ±1 is exact in bfloat16: what it rounds are activations and gradients
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             out = self.model(x).float()
         if self.offsets is not None:
             out = out + self.offsets[y]
-        logits.append(out.detach())
-        return F.cross_entropy(out, y)
+        outputs.append(out.detach())
+        return self.likelihood.loss(out, y)
 
     @torch.no_grad()
-    def _share(self, nll: Tensor, correct: Tensor) -> None:
+    def _share(self, nll: Tensor, score: Tensor) -> None:
         """Make what a step has found the same on all ranks: average the loss, batch norm's running statistics and the
-        gradients that FSDP2 leaves alone, count the hits of all; so a loss of NaN on one rank is one on all."""
+        gradients that FSDP2 leaves alone, add up the scores of all; so a loss of NaN on one rank is one on all."""
         if self.world.size > 1:
             averages = [nll, *(p.grad for p in self.numbers if p.grad is not None), *self.statistics]
             for average in averages:
                 average /= self.world.size
-            self.world.sum_(correct, *averages)
+            self.world.sum_(score, *averages)
 
     # --- what is measured ---
 
@@ -218,7 +221,7 @@ class Trainer:
         nll = float(p.nll_sum) / self.batches_per_epoch
         line: dict[str, Any] = {"task": self.index + 1} if len(self.course.stream) > 1 else {}
         line |= {"epoch": p.epoch % self.config.epochs + 1, "loss": nll, "nll": nll}
-        line["accuracy"] = float(p.correct) / p.seen
+        line[self.likelihood.figure] = self.likelihood.figure_of(float(p.score), p.seen)
         seen = self.course.calibration
         own = own_statistics(self.net, seen) if seen is not None else nullcontext()
         with own:

@@ -3,12 +3,11 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..continual import Examples, task_logits
 from ..data import channels_last
-from ..nn import binary_layers
+from ..nn import binary_layers, likelihood_of
 from ..nn.inputs import evaluating
 from ..optim import NetworkOptimizer
 from ..posterior import PosteriorSummary
@@ -23,24 +22,26 @@ def mode_metrics(
     outputs: tuple[int, ...] | None = None,
     world: World | None = None,
 ) -> dict[str, float]:
-    """Accuracy and NLL (nats) of the mode, without keeping the probabilities; each rank computes for its share.
+    """The likelihood's figure (accuracy, RMSE) and NLL (nats) of the mode; each rank computes for its share.
 
     Args:
         outputs: of the network that compete; None: all.
     """
-    world, device = world or World(), next(net.parameters()).device
-    correct, nll = 0.0, 0.0
+    world, device, likelihood = world or World(), next(net.parameters()).device, likelihood_of(net)
+    score, nll = 0.0, 0.0
     with evaluating(net):
         for start in range(0, len(examples), batch_size):
             # every rank takes part in every batch, be its share empty: the layers of a split network are collective
             own = slice(start + world.rank, start + batch_size, world.size)
             x, y = examples.x[own].to(device), examples.y[own].to(device)
-            logits: Tensor = task_logits(net(channels_last(x.float())), outputs)
-            correct += float((logits.argmax(-1) == y).sum())
-            nll += float(F.cross_entropy(logits, y, reduction="sum"))
-    sums = torch.tensor([correct, nll], dtype=torch.float64)
+            out: Tensor = task_logits(net(channels_last(x.float())), outputs)
+            if len(y):
+                score += float(likelihood.score(out, y))
+                nll += float(likelihood.nll(out, y)) * len(y)
+    sums = torch.tensor([score, nll], dtype=torch.float64)
     world.sum_(sums)
-    return {"accuracy": float(sums[0]) / len(examples), "nll": float(sums[1]) / len(examples)}
+    figure = likelihood.figure_of(float(sums[0]), len(examples))
+    return {likelihood.figure: figure, "nll": float(sums[1]) / len(examples)}
 
 
 def posterior_metrics(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
+from ..nn import Categorical, Likelihood
 from .options import option
 
 
@@ -159,14 +160,16 @@ def build_model(
     num_classes: int,
     mean: Tensor | None = None,
     std: Tensor | None = None,
+    end: Likelihood | None = None,
 ) -> nn.Sequential:
     """The float network for inputs of `input_shape` (C, H, W) or (F,), with `Normalize` in front.
 
     Args:
         config: what to build.
         input_shape: shape of one input, without the batch.
-        num_classes: C, number of logits.
+        num_classes: C, number of outputs.
         mean, std: (C,) of the training data; 0 and 1 if None (they are buffers, so a checkpoint brings its own).
+        end: the likelihood that the network ends with, for other tasks than classification.
 
     Raises:
         UserError: for an unknown model, or an input shape that it cannot take.
@@ -178,7 +181,12 @@ def build_model(
     mean = torch.zeros(input_shape[0]) if mean is None else mean
     std = torch.ones(input_shape[0]) if std is None else std
     layers = MODELS[config.model](config, input_shape, num_classes)
-    return nn.Sequential(Normalize(mean, std, len(input_shape)), *layers)
+    return nn.Sequential(Normalize(mean, std, len(input_shape)), *layers, *ending(end))
+
+
+def ending(likelihood: Likelihood | None) -> list[nn.Module]:
+    """What a network ends with: classes need no module, since its outputs are their logits."""
+    return [] if likelihood is None or isinstance(likelihood, Categorical) else [likelihood]
 
 
 def _head(config: ModelConfig, features: int, num_classes: int) -> list[nn.Module]:

@@ -59,10 +59,12 @@ def check_outputs(net: nn.Module, data: Data, seed: int) -> None:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"the network fails on inputs of shape {shape} ({reason}): make it take {data.name}") from error
     found = f"outputs of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x) or out.shape[1] < data.num_classes:
+    least, most = data.num_outputs, None if data.num_classes else 1  # a classifier may have outputs to spare
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x) or not least <= out.shape[1] <= (most or 1e9):
+        has, what = (f"{least} classes", "logits") if data.num_classes else ("numbers to predict", "one output")
         raise UserError(
-            f"for inputs of shape {shape} the network returns {found}: {data.name} has {data.num_classes} classes, "
-            f"make it return logits of shape {(len(x), data.num_classes)}"
+            f"for inputs of shape {shape} the network returns {found}: {data.name} has {has}, make it return {what} of "
+            f"shape {(len(x), least)}"
         )
 
 

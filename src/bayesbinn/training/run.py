@@ -19,7 +19,7 @@ from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
 from ..locks import one_writer
-from ..nn import calibrate_
+from ..nn import Categorical, Gaussian, Likelihood, calibrate_
 from ..posterior import has_posterior
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, settings_of
@@ -27,7 +27,7 @@ from .course import Callbacks, Course
 from .distributed import World, connect
 from .load import load_run
 from .loop import Trainer
-from .models import OWN, Normalize
+from .models import OWN, Normalize, ending
 from .own import check_outputs, ignored, left_real, restored_on_error
 from .start import begin, binary_, check_augment, check_world, find_device, make_network, optimizer_of, started
 
@@ -138,30 +138,51 @@ def _prepared(
         config, resuming = started(Config, settings, run, resume, world, absolute)
         check_world(config, world)
         device = find_device(config.device)
-        found = to_device(load_data(config.data if data is None else data, config.validation), device)
+        given = config.data if data is None else data
+        found = load_data(given, config.validation, target=config.target, task=config.task)
+        found = to_device(found, device)
         check_augment(config, found.input_shape)
+        likelihood = likelihood_for(found, config)
         notes = [*config.notes, *found.notes]
         config = replace(config, data=absolute(config.data))
         torch.manual_seed(config.seed)
         if net is None:
-            net = make_network(config, found.input_shape, found.num_classes, found.mean, found.std)
+            net = make_network(config, found.input_shape, found.num_outputs, found.mean, found.std, likelihood)
         else:
             check_outputs(net, found, config.seed)
             notes += ignored(net, config)
-            net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net)
+            net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net, *ending(likelihood))
             binary_(net, config)
         notes += left_real(net, config)
         net.to(device)
         for note in notes if world.main else ():
             callbacks.note(note)
     world.shard_(net)
-    trainer = _trainer(net, found, config, run, world)
+    trainer = _trainer(net, found, config, run, world, likelihood)
     with world.together():
         begin(trainer, resuming)
     return trainer, found
 
 
-def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World) -> Trainer:
+def likelihood_for(data: Data, config: Config) -> Likelihood:
+    """The likelihood of the data's task, with the class weights that the configuration asks for.
+
+    Raises:
+        UserError: for class weights where there are no classes.
+    """
+    if data.task == "regression":
+        if config.class_weight != "none":
+            raise UserError(
+                f"class_weight {config.class_weight!r} is for classes, {data.name} is a regression: leave it out"
+            )
+        return Gaussian(data.target_mean, data.target_std)
+    if config.class_weight == "none":
+        return Categorical()
+    counts = data.train.y.bincount(minlength=data.num_classes).clamp(min=1)
+    return Categorical(len(data.train) / (data.num_classes * counts.float()))
+
+
+def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World, likelihood: Likelihood) -> Trainer:
     course = Course(
         from_tasks([(data.train, data.validation or data.test)], data.name),
         part="test" if data.validation is None else "validation",
@@ -172,7 +193,10 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "method": config.method,
         "num_train": len(data.train),
         "input_shape": list(data.input_shape),
-        "num_classes": data.num_classes,
+        "num_outputs": data.num_outputs,
+        "task": data.task,
+        "target": data.target,
+        "columns": [dict(column) for column in data.columns],
         "classes": list(data.classes),
         "offset": list(data.offset),
         "features": list(data.features),
@@ -180,7 +204,8 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "limits": [list(pair) for pair in data.limits],
         "config": settings_of(config),
     }
-    return Trainer(net, optimizer_of(net, config, len(data.train)), course, config, run, description, world)
+    optimizer = optimizer_of(net, config, len(data.train))
+    return Trainer(net, optimizer, course, config, run, description, world, likelihood)
 
 
 def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:

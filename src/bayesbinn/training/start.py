@@ -13,6 +13,7 @@ from ..continual import normalize_
 from ..errors import UserError
 from ..files import write_text
 from ..locks import LOCK
+from ..nn import Likelihood
 from ..optim import NetworkOptimizer
 from .checkpoint import has_checkpoint
 from .config import Config, make, read_toml, settings_of, to_toml
@@ -88,9 +89,10 @@ def make_network(
     num_outputs: int,
     mean: Tensor | None = None,
     std: Tensor | None = None,
+    end: Likelihood | None = None,
 ) -> nn.Sequential:
     """The configuration's network as its method trains it; the arguments are those of `build_model`."""
-    net = build_model(config, input_shape, num_outputs, mean, std)
+    net = build_model(config, input_shape, num_outputs, mean, std, end)
     if isinstance(config, ContinualConfig):
         statistics: Any = config.statistics
         normalize_(net, statistics, config.tasks, config.output_gain)

@@ -26,7 +26,7 @@ class Progress:
         seconds: spent in training steps.
         log: the lines of metrics.jsonl.
         tasks: what was measured before the first task and after each.
-        seen, correct, nll_sum: sums over the batches of this epoch, of all ranks.
+        seen, score, nll_sum: sums over the batches of this epoch, of all ranks.
     """
 
     epoch: int = 0
@@ -36,20 +36,20 @@ class Progress:
     tasks: list[dict[str, Any]] = field(default_factory=list)
     seen: int = 0
     nll_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    correct: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    score: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def to(self, device: torch.device) -> "Progress":
         """The same, its sums where the losses are, so that adding one up waits for nothing."""
-        self.nll_sum, self.correct = self.nll_sum.to(device), self.correct.to(device)
+        self.nll_sum, self.score = self.nll_sum.to(device), self.score.to(device)
         return self
 
     def start_epoch(self) -> None:
         """Count the epoch as done, and its sums from 0."""
         self.epoch, self.batch, self.seen = self.epoch + 1, 0, 0
-        self.nll_sum, self.correct = torch.zeros_like(self.nll_sum), torch.zeros_like(self.correct)
+        self.nll_sum, self.score = torch.zeros_like(self.nll_sum), torch.zeros_like(self.score)
 
 
-SUMS = ("nll_sum", "correct")  # the tensors of `Progress`
+SUMS = ("nll_sum", "score")  # the tensors of `Progress`
 
 
 class State:

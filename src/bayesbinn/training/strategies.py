@@ -239,6 +239,8 @@ class ContinualConfig(StreamOptions, Config):
             )
         if self.validation:
             raise UserError("continual takes no validation: leave it out")
+        if self.task == "regression" or self.class_weight != "none":
+            raise UserError("continual learns classes, all of one weight: leave task regression and class_weight out")
         if getattr(self.method_options, "cooling", 1.0) != 1.0:
             raise UserError("continual takes no cooling: leave it out")
         if self.blend and row.boundaries:

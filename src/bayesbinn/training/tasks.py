@@ -20,7 +20,8 @@ def load_stream(config: ContinualConfig) -> Stream:
 
     A folder holds a file per task, taken in the order of their names: NAME.npz with x_train, y_train, x_test and
     y_test, or NAME.csv with a column `label`, numbers in all others, and, if you wish, a column `split` (train or
-    test; without it a fifth of each class is for the test).  Its labels may be words; all tasks share their classes.
+    test; without it a fifth of each class is for the test).  With a `target` the others may be of any kind, as the
+    first file has them.  Labels may be words; all tasks share their classes.
 
     Raises:
         UserError: for an unknown stream or data set, tasks that do not fit together, or more tasks than there are.
@@ -28,9 +29,9 @@ def load_stream(config: ContinualConfig) -> Stream:
     kind, _, name = config.data.partition("-")
     try:
         if config.data.startswith(FOLDER):
-            stream = _from_folder(Path(config.data.removeprefix(FOLDER)).expanduser(), config.tasks)
+            stream = _from_folder(Path(config.data.removeprefix(FOLDER)).expanduser(), config.tasks, config.target)
         elif kind in KINDS and name:
-            stream = _from_data(kind, sets.load_data(name), config)
+            stream = _from_data(kind, sets.load_data(name, target=config.target, task="classification"), config)
         else:
             raise unknown("stream", config.data, [*(f"{k}-DATA" for k in KINDS), "tasks:FOLDER"])
     except UserError:
@@ -81,14 +82,14 @@ def _from_data(kind: str, data: sets.Data, config: ContinualConfig) -> Stream:
     return replace(stream, **_known(data), notes=data.notes)
 
 
-def _from_folder(folder: Path, num_tasks: int) -> Stream:
+def _from_folder(folder: Path, num_tasks: int, target: str = "") -> Stream:
     if not folder.is_dir():
         raise UserError(f"no folder at {folder}: give tasks:FOLDER with a .npz or .csv file per task")
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".npz", ".csv"))
     if num_tasks > len(files):
         raise UserError(f"{folder} holds {len(files)} tasks (.npz or .csv files), not {num_tasks}: lower tasks")
     names = [f"{file.suffix[1:].lower()}:{file}" for file in files[:num_tasks]]
-    tasks = sets.load_tasks(names)
+    tasks = sets.load_tasks(names, target)
     pairs = [(Examples(t.train.x, t.train.y), Examples(t.test.x, t.test.y)) for t in tasks]
     notes = tuple(note for task in tasks for note in task.notes)
     return replace(from_tasks(pairs, str(folder)), **_known(tasks[0]), notes=notes)

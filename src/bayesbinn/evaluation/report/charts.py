@@ -50,14 +50,14 @@ STYLE: Any = {
 class Series:
     """A named line through the points (x, y).
 
-    `kind`: "line"; "points" marks each; "bins" is a histogram with the edges x, one more than y; "faint" and "guide"
-    stay in the background, without a key and without numbers.
+    `kind`: "line"; "points" marks each; "dots" marks each and draws no line; "bins" is a histogram with the edges x,
+    one more than y; "faint" and "guide" stay in the background, without a key and without numbers.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    kind: Literal["line", "points", "bins", "faint", "guide"] = "line"
+    kind: Literal["line", "points", "dots", "bins", "faint", "guide"] = "line"
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ def _draw(axes: Any, s: Series, number: int) -> None:
     if s.kind == "bins":
         axes.stairs(s.y, s.x, fill=True, color=color, alpha=0.16)
         axes.stairs(s.y, s.x, **style)
+    elif s.kind == "dots":
+        axes.plot(s.x, s.y, marker="o", ms=3, ls="", color=color, alpha=0.5)
     else:
         axes.plot(s.x, s.y, marker="o" if s.kind == "points" or len(s.x) <= 12 else "", ms=4, **style)
 

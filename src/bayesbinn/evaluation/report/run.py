@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...files import read_json_lines
 from ..figures import natural_histograms, network_size
+from . import regression
 from .charts import Axis, Series, chart
 from .classes import classes
 from .made import made, size
@@ -18,6 +19,10 @@ from .page import Example, Figure, Page, Section, Table, percent
 from .uncertainty import SCORES, best_score, calibration, called, corruptions, outside, samples, selective, weights
 
 METRICS = {
+    "rmse": "RMSE",
+    "r2": "R²",
+    "coverage_50": "share in the 50 % interval",
+    "coverage_90": "share in the 90 % interval",
     "accuracy": "accuracy",
     "nll": "NLL (nats)",
     "brier": "Brier",
@@ -25,7 +30,8 @@ METRICS = {
     "classwise_ece": "classwise ECE",
     "aurc": "AURC",
 }
-LOGGED = {"epoch", "loss", "nll", "accuracy"}  # in every line of metrics.jsonl
+SHARES = ("accuracy", "coverage_50", "coverage_90")
+LOGGED = {"epoch", "loss", "nll"}  # in every line of metrics.jsonl
 
 
 def run_page(
@@ -52,14 +58,9 @@ def run_page(
     sections = (
         _result(evaluation),
         _training(log),
-        calibration(evaluation),
-        samples(evaluation),
-        selective(evaluation),
-        outside(evaluation),
-        corruptions(evaluation),
+        *PAGES[evaluation["task"]](evaluation),
         weights(natural_histograms(net), evaluation) if evaluation["posterior"] else None,
-        *classes(evaluation, names),
-        _examples(evaluation, inputs, names),
+        *ENDS[evaluation["task"]](evaluation, inputs, names),
         made(config, bytes_of),
     )
     return Page(
@@ -73,11 +74,7 @@ def run_page(
 
 def _tiles(evaluation: dict[str, Any], bytes_of: dict[str, int]) -> list[tuple[str, str, str]]:
     m = evaluation["mean"] or evaluation["mode"]
-    tiles = [
-        ("Accuracy", percent(m["accuracy"]), evaluation["voters"]),
-        ("NLL", f"{m['nll']:.4f}", "nats per input"),
-        ("Calibration error", f"{m['ece']:.4f}", "ECE, 15 bins"),
-    ]
+    tiles = TILES[evaluation["task"]](m, evaluation["voters"])
     for name, scores in evaluation["ood"].items():
         score, found = best_score(scores)
         tiles.append((f"{name} detected", f"{found['auroc']:.3f}", f"AUROC by {SCORES[score]}"))
@@ -95,14 +92,12 @@ def _result(evaluation: dict[str, Any]) -> Section:
         columns.append((f"at temperature {evaluation['scaled']['temperature']:.2f}", evaluation["scaled"]))
 
     def cell(m: dict[str, float], key: str) -> str:
-        return "–" if key not in m else percent(m[key]) if key == "accuracy" else f"{m[key]:.4f}"
+        return "–" if key not in m else percent(m[key]) if key in SHARES else f"{m[key]:.4f}"
 
-    rows = [[label, *(cell(m, key) for _, m in columns)] for key, label in METRICS.items()]
+    known = evaluation["mode"]
+    rows = [[label, *(cell(m, key) for _, m in columns)] for key, label in METRICS.items() if key in known]
     norm = "" if evaluation["batch_norm"] == "shared" else ", batch norm re-estimated for each network"
-    text = (
-        "NLL: negative log likelihood. Brier: squared error of the probabilities, 0 to 2. ECE: gap between confidence "
-        "and accuracy. AURC: mean error rate over all shares answered. For all but accuracy, lower is better."
-    )
+    text = EXPLAINED[evaluation["task"]]
     if evaluation["mean"] is None:
         text += " No posterior samples: this is one network, without a mean and without mutual information."
     table = Table(f"On {evaluation['num_examples']:,} test examples{norm}", ["", *(n for n, _ in columns)], rows)
@@ -129,8 +124,11 @@ def _training(log: Sequence[dict[str, Any]]) -> Section | None:
     nats = Axis("nats per input", 0)
     figures = [
         pair("Negative log likelihood", "nll", nats, "{:.4f}".format),
-        pair("Accuracy", "accuracy", Axis("share right", high=1), percent),
     ]
+    if "accuracy" in last:
+        figures.append(pair("Accuracy", "accuracy", Axis("share right", high=1), percent))
+    else:
+        figures.append(pair("Error", "rmse", Axis("RMSE", 0), "{:.4g}".format))
     if "kl" in last:
         kl = Series("weighted KL", epochs, [float(entry["loss"] - entry["nll"]) for entry in log])
         words = (
@@ -172,6 +170,47 @@ def _examples(evaluation: dict[str, Any], inputs: Tensor, names: Sequence[str]) 
     }
     text = "By entropy, with the four most probable classes."
     return Section("examples", "Most and least certain", text, examples=groups)
+
+
+def _classes(evaluation: dict[str, Any]) -> list[Section | None]:
+    return [
+        calibration(evaluation),
+        samples(evaluation),
+        selective(evaluation),
+        outside(evaluation),
+        corruptions(evaluation),
+    ]
+
+
+def _class_ends(evaluation: dict[str, Any], inputs: Tensor, names: Sequence[str]) -> list[Section | None]:
+    return [*classes(evaluation, names), _examples(evaluation, inputs, names)]
+
+
+def _class_tiles(m: dict[str, float], voters: str) -> list[tuple[str, str, str]]:
+    return [
+        ("Accuracy", percent(m["accuracy"]), voters),
+        ("NLL", f"{m['nll']:.4f}", "nats per input"),
+        ("Calibration error", f"{m['ece']:.4f}", "ECE, 15 bins"),
+    ]
+
+
+EXPLAINED = {
+    "classification": (
+        "NLL: negative log likelihood. Brier: squared error of the probabilities, 0 to 2. ECE: gap between confidence "
+        "and accuracy. AURC: mean error rate over all shares answered. For all but accuracy, lower is better."
+    ),
+    "regression": regression.EXPLAINED,
+}
+# of each task: the sections between training and weights, those after them, and the tiles above
+PAGES: dict[str, Callable[[dict[str, Any]], Sequence[Section | None]]] = {
+    "classification": _classes,
+    "regression": regression.sections,
+}
+ENDS: dict[str, Callable[[dict[str, Any], Tensor, Sequence[str]], Sequence[Section | None]]] = {
+    "classification": _class_ends,
+    "regression": regression.ends,
+}
+TILES = {"classification": _class_tiles, "regression": regression.tiles}
 
 
 def png(image: Tensor) -> str:

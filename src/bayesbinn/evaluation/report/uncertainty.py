@@ -45,9 +45,13 @@ def samples(evaluation: dict[str, Any]) -> Section | None:
     figures = []
     for key, title, y in (
         ("accuracy", "Accuracy", Axis("share right", high=1)),
+        ("rmse", "Error", Axis("RMSE")),
         ("nll", "Negative log likelihood", Axis("nats per input")),
         ("ece", "Calibration error", Axis("ECE")),
+        ("coverage_90", "Share in the 90 % interval", Axis("share of targets", high=1)),
     ):
+        if key not in curve[0]:
+            continue
         values = [p[key] for p in curve]
         words = (
             f"From {values[1]:.4f} with one network to {values[-1]:.4f} with {curve[-1]['samples']}; {alone} "
