@@ -132,9 +132,9 @@ def _table(name: str, epochs: int = 40) -> Task:
 
 TASKS = {
     "mlp, MNIST": Task(lambda d: mlp(784, 10, 512), "mnist", 5, 64),
-    "resnet, CIFAR-10": Task(lambda d: resnet(), "cifar10", 10, 64),
-    "convnext, CIFAR-10": Task(lambda d: ConvNeXt(), "cifar10", 15, 64),
-    "vit, CIFAR-10": Task(lambda d: ViT(), "cifar10", 15, 64),
+    "resnet, CIFAR-10": Task(lambda d: resnet(), "cifar10", 6, 64),
+    "convnext, CIFAR-10": Task(lambda d: ConvNeXt(), "cifar10", 10, 64),
+    "vit, CIFAR-10": Task(lambda d: ViT(), "cifar10", 10, 64),
     "gru, vowels": Task(lambda d: GRU(12, 9), "npz:{sets}/vowels.npz", 60, 16),
     "mlp, letters": _table("letterrecognition", 20),
     "mlp, satellite": _table("satellite"),
@@ -228,6 +228,7 @@ def todo(names: list[str], runs: dict[str, Any], sets: str, stage: int) -> list[
                 jobs.append((name, "logistic", None, 0, 0.0, sets))
         elif (rate := chosen_rate(name, runs)) is not None:
             jobs += [(name, "float", rate, seed, 0.0, sets) for seed in SEEDS]
+    jobs.sort(key=lambda j: j[3])  # a first seed of every network before a second of any
     return [j for j in jobs if (f"{j[0]} | logistic" if j[1] == "logistic" else key(*j[:5])) not in runs]
 
 

@@ -98,7 +98,8 @@ class _Binary(BaseEstimator):  # type: ignore[misc]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = build_model(config, (x.shape[1],), outputs, end=end)
-            self.network_ = binarize_(net, binarizer=MeanWeight())
+            # as `train` starts its models, which have batch norm
+            self.network_ = binarize_(net, binarizer=MeanWeight(), magnitude=1.0, scale="fan_in", quiet=True)
             for norm in self._norms()[:-1]:
                 # of few inputs there are few ±1 sums: units differ by where they begin, and not by the sum alone
                 torch.nn.init.uniform_(norm.bias, -SHIFT, SHIFT)
