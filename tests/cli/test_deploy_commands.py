@@ -36,6 +36,27 @@ def test_other_formats(cli, folder, tmp_path, kind):
     assert (target / "net.c").exists() if kind == "c" else target.stat().st_size > 0
 
 
+def test_a_page_knows_what_its_run_knows(cli, folder, tmp_path):
+    target = tmp_path / "page"
+    done = cli("export", folder / "images", "--format", "web", "--output", target)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"wrote {target / 'index.html'}\n"
+    page = (target / "index.html").read_text()
+    about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+    assert about["classes"] == list(map(str, load_run(folder / "images")[2]["classes"]))
+    assert about["unseen"] > 0
+    assert "Learned from" in dict(about["facts"])
+    assert load(target / "network.bbnn").num_samples == 8
+    again = cli("export", target / "network.bbnn", "--format", "web", "--output", tmp_path / "bare")
+    assert "the page has no names of classes" in again.stderr
+    assert again.exit_code == 0
+    quiet = cli("export", target / "network.bbnn", "--format", "web", "--output", tmp_path / "bare", "-q")
+    assert quiet.stderr == ""
+    refused = cli("export", target / "network.bbnn", "--format", "web", "--samples", 3)
+    assert refused.exit_code == 2
+    assert "packed already" in refused.stderr
+
+
 def test_bench(cli, folder):
     done = cli("bench", folder / "images", "--batch-size", 2, "--rounds", 1, "--json")
     assert done.exit_code == 0, done.stderr

@@ -10,31 +10,44 @@ from .. import deploy
 from ..errors import UserError
 from ..files import write_bytes
 from ..nn import likelihood_of
+from ..posterior import has_posterior
 from ..training import load_run
 from ..training.load import check_one_task
-from .notes import refuse_options
+from .about import about_run
+from .notes import refuse_options, show_notes
 
-ENDINGS = {"bbnn": ".bbnn", "c": "-c", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
+ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
+FOLDERS = ("c", "web")
+WEB_SAMPLES = 8
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(list(ENDINGS)), default="bbnn", show_default=True)
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="File (folder for c); default: RUN with the format's ending."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File (folder for c and web); default: RUN with the format's ending.",
 )
-@click.option("--samples", default=0, show_default=True, help="Posterior samples beside the mode (bbnn only).")
+@click.option(
+    "--samples", type=int, help=f"Posterior samples beside the mode (bbnn: default 0; web: default {WEB_SAMPLES})."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
 @click.option("--activations", type=click.Choice(["int8", "int16"]), default="int8", show_default=True)
-def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, activations: str) -> None:
-    """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, or an ONNX or QONNX model."""
+@click.option("-q", "--quiet", is_flag=True, help="No notes.")
+def export(
+    run: Path, kind: str, output: Path | None, samples: int | None, seed: int, activations: str, quiet: bool
+) -> None:
+    """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, a web page, or an ONNX or QONNX model."""
     if kind == "bbnn" and run.is_file():
         raise UserError(f"{run} is a file of bits already: copy it, or choose another --format")
-    if kind != "bbnn":
-        refuse_options(f"--{{}} is for bbnn, the format {kind} holds the mode alone", "samples", "seed")
+    if kind not in ("bbnn", "web"):
+        refuse_options(f"--{{}} is for bbnn and web, the format {kind} holds the mode alone", "samples", "seed")
     if kind == "qonnx":
         refuse_options("--{} has no effect here, the activations of qonnx stay float", "activations")
-    if not samples:
+    if kind != "web":
+        samples = samples or 0
+    if samples == 0:
         refuse_options("--{} has no effect without --samples: the mode is not drawn", "seed")
     folder = (output or run).absolute().parent
     if not folder.is_dir():
@@ -43,12 +56,21 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
     target = output or named.with_name(named.name.removesuffix(".bbnn") + ENDINGS[kind])
     if target.resolve() == run.resolve():
         raise UserError(f"{target} is what is exported: choose another --output")
-    if target.exists() and target.is_dir() != (kind == "c"):
-        need, found = ("folder", "file") if kind == "c" else ("file", "folder")
+    if target.exists() and target.is_dir() != (kind in FOLDERS):
+        need, found = ("folder", "file") if kind in FOLDERS else ("file", "folder")
         raise UserError(f"{target} is a {found}, the format {kind} is written as a {need}: choose another --output")
     raw = packed_bytes(run, samples, seed, activations)
     if kind == "bbnn":
         write_bytes(target, raw)
+    elif kind == "web":
+        about, notes = about_run(run, raw)
+        show_notes(notes, quiet)
+        try:
+            deploy.save_web(raw, target, about)
+        except ValueError as error:
+            raise UserError(f"{run}: {error}") from None
+        click.echo(f"wrote {target / 'index.html'}")
+        return
     elif kind == "c":
         deploy.save_c(read_program(run, raw), target)
     else:
@@ -60,8 +82,11 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
     click.echo(f"wrote {target}")
 
 
-def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = "int8") -> bytes:
-    """The bytes of a .bbnn file, or of the network of a run folder packed into one."""
+def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations: str = "int8") -> bytes:
+    """The bytes of a .bbnn file, or of the network of a run folder packed into one.
+
+    `samples` None: `WEB_SAMPLES` of them, or none where there is no posterior.
+    """
     if run.is_file():
         chosen = f"--{{}} is chosen when a run is packed, and {run} is packed already: give the run folder"
         refuse_options(chosen, "samples", "seed", "activations")
@@ -76,6 +101,8 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
             f"{run} was trained on columns so far from 0 that their offset is subtracted before the network, which a "
             "packed file would not do: subtract it from the data yourself, and train again"
         )
+    if samples is None:
+        samples = WEB_SAMPLES if has_posterior(net) else 0
     try:
         return deploy.pack(
             net,
