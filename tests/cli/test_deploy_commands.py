@@ -57,6 +57,29 @@ def test_a_page_knows_what_its_run_knows(cli, folder, tmp_path):
     assert "packed already" in refused.stderr
 
 
+def test_a_microcontroller_has_a_budget(cli, folder, tmp_path):
+    export = ("export", folder / "images", "--format", "c", "--output", tmp_path / "c")
+    done = cli(*export, "--target", "cortex-m4", "--ram", "20K", "--flash", "1M")
+    assert done.exit_code == 0, done.stderr
+    assert "bytes of RAM" in done.stderr
+    assert "of code on cortex-m4" in done.stderr
+    assert "CC = arm-none-eabi-gcc" in (tmp_path / "c" / "Makefile").read_text()
+    assert cli("export", folder / "images", "--format", "c", "--output", tmp_path / "a", "--arduino").exit_code == 0
+    assert (tmp_path / "a" / "library.properties").exists()
+    for options, says in (
+        (("--ram", "16"), "bytes of ram, 16 are allowed"),
+        (("--ram", "2 cups"), "is no number of bytes, such as 20000 or 20K"),
+        (("--flash", "64K"), "--flash needs --target"),
+        (("--target", "cortex-m4", "--flash", "1K"), "bytes of flash, 1024 are allowed"),
+    ):
+        refused = cli(*export, *options)
+        assert refused.exit_code == 2
+        assert says in refused.stderr
+    refused = cli("export", folder / "images", "--ram", "1K")
+    assert refused.exit_code == 2
+    assert "--ram is for c, not for bbnn" in refused.stderr
+
+
 def test_bench(cli, folder):
     done = cli("bench", folder / "images", "--batch-size", 2, "--rounds", 1, "--json")
     assert done.exit_code == 0, done.stderr

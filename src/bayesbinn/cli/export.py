@@ -1,5 +1,6 @@
 """`bayesbinn export`."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import click
 from torch import nn
 
 from .. import deploy
+from ..deploy.c_targets import TARGETS
 from ..errors import UserError
 from ..files import write_bytes
 from ..nn import likelihood_of
@@ -19,6 +21,14 @@ from .notes import refuse_options, show_notes
 ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
 FOLDERS = ("c", "web")
 WEB_SAMPLES = 8
+
+
+def num_bytes(text: str) -> int:
+    """A number of bytes: 20000, 20K or 1M (of 1,024 and 1,024² bytes)."""
+    found = re.fullmatch(r"(\d+)\s*([KM]?)", text.upper().removesuffix("B"))
+    if not found or not int(found[1]):
+        raise click.BadParameter(f"{text!r} is no number of bytes, such as 20000 or 20K")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20}[found[2]]
 
 
 @click.command()
@@ -34,15 +44,25 @@ WEB_SAMPLES = 8
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
 @click.option("--activations", type=click.Choice(["int8", "int16"]), default="int8", show_default=True)
+@click.option(
+    "--target", type=click.Choice(list(TARGETS)), default="any", show_default=True, help="Processor (c only)."
+)
+@click.option("--ram", type=num_bytes, help="Bytes of RAM that the network may take, as 20000 or 20K (c only).")
+@click.option("--flash", type=num_bytes, help="Bytes of code and constants that it may take (c only, with --target).")
+@click.option("--arduino", is_flag=True, help="The folder is a library for the Arduino IDE and PlatformIO (c only).")
 @click.option("-q", "--quiet", is_flag=True, help="No notes.")
 def export(
-    run: Path, kind: str, output: Path | None, samples: int | None, seed: int, activations: str, quiet: bool
+    run: Path, kind: str, output: Path | None, samples: int | None, seed: int, activations: str, quiet: bool, **c: Any
 ) -> None:
     """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, a web page, or an ONNX or QONNX model."""
     if kind == "bbnn" and run.is_file():
         raise UserError(f"{run} is a file of bits already: copy it, or choose another --format")
     if kind not in ("bbnn", "web"):
         refuse_options(f"--{{}} is for bbnn and web, the format {kind} holds the mode alone", "samples", "seed")
+    if kind != "c":
+        refuse_options(f"--{{}} is for c, not for {kind}", "target", "ram", "flash", "arduino")
+    if c["flash"] is not None and c["target"] == "any":
+        raise UserError("--flash needs --target: how large the code is depends on the processor")
     if kind == "qonnx":
         refuse_options("--{} has no effect here, the activations of qonnx stay float", "activations")
     if kind != "web":
@@ -72,7 +92,13 @@ def export(
         click.echo(f"wrote {target / 'index.html'}")
         return
     elif kind == "c":
-        deploy.save_c(read_program(run, raw), target)
+        program = read_program(run, raw)
+        try:
+            deploy.save_c(program, target, **c)
+        except ValueError as error:
+            raise UserError(f"{run}: {error}") from None
+        budget = deploy.c_budget(program, ram=c["ram"], target=c["target"])
+        show_notes((f"it takes {budget}",), quiet)
     else:
         try:
             model = (deploy.to_onnx if kind == "onnx" else deploy.to_qonnx)(read_program(run, raw))

@@ -1,5 +1,5 @@
 /* A packed binary network in JavaScript: `const net = await load("digits.bbnn"); net.predict(x).probs`.
- * Browsers since March 2023, Node 18, Deno.  Types: bayesbinn.d.ts.  Everything is checked again by the runtime. */
+ * Browsers since March 2023, Node 18.  Types: bayesbinn.d.ts.  Everything is checked again by the runtime. */
 
 const RUNTIME = "@RUNTIME@"; // the C library as WebAssembly, deflated
 
