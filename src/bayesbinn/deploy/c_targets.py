@@ -37,23 +37,25 @@ ARM, RISCV = "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc"
 TARGETS: dict[str, Target] = {
     "any": Target("cc"),
     "cortex-m0plus": Target(
-        ARM, ("-mcpu=cortex-m0plus", "-mthumb"), (208, 62, 112, 62, 324, 470, 300, 24, 74, 100, 62, 72, 34, 16, 4185)
+        ARM, ("-mcpu=cortex-m0plus", "-mthumb"), (208, 62, 112, 62, 324, 1196, 300, 24, 74, 100, 62, 72, 34, 16, 4179)
     ),
     "cortex-m3": Target(
-        ARM, ("-mcpu=cortex-m3", "-mthumb"), (216, 62, 108, 70, 296, 380, 280, 28, 64, 78, 52, 84, 32, 15, 1537)
+        ARM, ("-mcpu=cortex-m3", "-mthumb"), (216, 62, 108, 70, 296, 1048, 280, 28, 64, 78, 52, 84, 32, 15, 1533)
     ),
     "cortex-m4": Target(
         ARM,
         ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
-        (220, 74, 100, 68, 304, 428, 272, 30, 74, 98, 60, 66, 32, 16, 17),
+        (220, 74, 100, 68, 304, 1036, 272, 30, 74, 98, 60, 66, 32, 16, 13),
     ),
     "cortex-m7": Target(
         ARM,
         ("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
-        (218, 74, 104, 68, 324, 408, 280, 30, 74, 98, 60, 60, 32, 16, 13),
+        (218, 74, 104, 68, 324, 1016, 280, 30, 74, 98, 60, 60, 32, 16, 9),
     ),
     "riscv32": Target(
-        RISCV, ("-march=rv32imac", "-mabi=ilp32"), (322, 94, 148, 78, 372, 418, 308, 26, 90, 126, 76, 100, 58, 17, 3855)
+        RISCV,
+        ("-march=rv32imac", "-mabi=ilp32"),
+        (322, 94, 148, 78, 374, 1066, 310, 26, 94, 126, 80, 100, 58, 18, 3865),
     ),
 }
 

@@ -15,7 +15,7 @@ from .c_targets import Budget, budget_of
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
 FLAGS = "-std=c99 -O2 -Wall -Wextra -ffp-contract=off"
-NEEDS = {"binary": ("window", "outputs"), "real": ("window", "outputs"), "copy": ("outputs",)}
+NEEDS = {"binary": ("outputs",), "real": ("window", "outputs"), "copy": ("outputs",)}
 PARTS = {"levels": "into_levels(", "measure": "measure("}  # of the template, and the calls that need them
 POOLS = {None: 0, "max_pool": 1, "avg_pool": 2}
 
@@ -106,9 +106,9 @@ def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -
     for step in planned.steps:
         layers += step.op is not None and step.op.kind in ("binary", "real", "max_pool", "avg_pool")
         op = step.op
-        for array in () if op is None else (op.scale, op.shift, op.weight, None if op.bits is None else op.bits[0]):
+        for array in () if op is None else (op.scale, op.shift, op.weight, op.bits):
             if array is not None:
-                arrays[array.ctypes.data] = array.nbytes
+                arrays[array.ctypes.data] = tap_bits(op).nbytes if array is op.bits else array.nbytes
     return budget_of(target, planned.ram, sum(arrays.values()), layers, used, calls)
 
 
@@ -201,8 +201,15 @@ def _constant(op: Op, field: str, constants: list[str], names: dict[int, str]) -
         return "0"
     if value.ctypes.data not in names:
         names[value.ctypes.data] = f"{field}{len(names)}"
-        constants.append(_array(names[value.ctypes.data], value[0] if field == "bits" else value))
+        constants.append(_array(names[value.ctypes.data], tap_bits(op) if field == "bits" else value))
     return names[value.ctypes.data]
+
+
+def tap_bits(op: Op) -> NDArray[np.uint8]:
+    """The mode's bits with the channels of a tap side by side, (O, kH, kW, bytes): eight of them cost one load."""
+    assert op.bits is not None
+    bits = np.unpackbits(op.bits[0], count=op.num_weights, bitorder="little").reshape(op.weight_shape)
+    return np.packbits(bits.transpose(0, 2, 3, 1), axis=-1, bitorder="little")
 
 
 def _template(used: set[str]) -> str:

@@ -54,8 +54,8 @@ class About:
 def to_web(raw: bytes, about: About | None = None) -> dict[str, bytes]:
     """The files {name: bytes} of a web folder for the bytes of a `.bbnn` file.
 
-    `index.html` is a page that works from disk and asks nobody for anything; `bayesbinn.js` a module (browsers, Node 18)
-    with `bayesbinn.d.ts` its types: `(await load("network.bbnn")).predict(x).probs`.
+    `index.html` is a page that works from disk and asks nobody for anything; `bayesbinn.js` a module (browsers, Node
+    18) with `bayesbinn.d.ts` its types: `(await load("network.bbnn")).predict(x).probs`.
 
     Raises:
         FormatError: if `raw` is damaged.
