@@ -31,15 +31,21 @@ static int has_avx2(void) { return has(YMM, AVX2, 0); }
 static int has_avx512(void) { return has(ZMM, AVX2 | F | DQ | BW | 1u << 31, VBMI | VPOPCNTDQ); }
 #endif
 
+#if defined(__wasm__) /* a page does not train */
+#define TRAINING(set) NULL
+#else
+#define TRAINING(set) &set
+#endif
+
 static const bbn_isa sets[] = {
-    {"portable", always, &bbn_portable, &bbn_training_portable},
+    {"portable", always, &bbn_portable, TRAINING(bbn_training_portable)},
 #if defined(__x86_64__)
     {"avx2", has_avx2, &bbn_avx2, &bbn_training_avx2},
     {"avx512", has_avx512, &bbn_avx512, &bbn_training_avx512},
 #elif defined(__aarch64__)
     {"neon", always, &bbn_neon, &bbn_training_neon},
 #elif defined(__wasm__)
-    {"wasm", always, &bbn_wasm, &bbn_training_portable},
+    {"wasm", always, &bbn_wasm, NULL},
 #endif
 };
 

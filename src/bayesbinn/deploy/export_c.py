@@ -106,9 +106,11 @@ def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -
     for step in planned.steps:
         layers += step.op is not None and step.op.kind in ("binary", "real", "max_pool", "avg_pool")
         op = step.op
-        for array in () if op is None else (op.scale, op.shift, op.weight, op.bits):
+        if op is not None and op.bits is not None:
+            arrays[op.bits.ctypes.data] = tap_bits(op).nbytes
+        for array in () if op is None else (op.scale, op.shift, op.weight):
             if array is not None:
-                arrays[array.ctypes.data] = tap_bits(op).nbytes if array is op.bits else array.nbytes
+                arrays[array.ctypes.data] = array.nbytes
     return budget_of(target, planned.ram, sum(arrays.values()), layers, used, calls)
 
 
