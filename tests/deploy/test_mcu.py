@@ -19,6 +19,8 @@ from benchmarks import mcu
 from tests.deploy.nets import NETWORKS, trained
 from tests.deploy.reference import reference
 
+ROOT = Path(__file__).parents[2]
+
 
 class Meeting(nn.Module):
     """Values that are read twice, as floats and as levels."""
@@ -130,3 +132,22 @@ def test_emulated_processors_give_the_same_bits(target: str, tmp_path: Path) -> 
         budget = c_budget(program, target=target)
         assert ram == budget.ram
         assert abs(flash - budget.flash) <= max(0.02 * flash, 300), name
+
+
+@pytest.mark.slow
+def test_rust_calls_it_as_the_page_says(tmp_path: Path) -> None:
+    rust, make = shutil.which("rustc"), shutil.which("make")
+    if rust is None or make is None:
+        pytest.skip("needs rustc and make")
+    program, x = programs()["0 per input"]
+    save_c(program, tmp_path)
+    subprocess.run([make, "-s", "-C", str(tmp_path)], check=True)
+    code = (ROOT / "docs" / "anywhere.md").read_text().split("```rust\n")[1].split("```")[0]
+    (tmp_path / "main.rs").write_text(code)
+    subprocess.run(
+        [rust, "--edition=2021", "main.rs", "-C", f"link-arg={tmp_path / 'net.o'}"], cwd=tmp_path, check=True
+    )
+    for row, expected in zip(x.numpy(), reference(program, x).numpy(), strict=True):
+        sent = " ".join(map(repr, row.tolist()))
+        done = subprocess.run([tmp_path / "main"], input=sent, capture_output=True, text=True, check=True)
+        assert np.array_equal(np.array(done.stdout.strip("[]\n").split(", "), np.float32), expected)
