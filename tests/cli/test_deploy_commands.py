@@ -48,13 +48,34 @@ def test_a_page_knows_what_its_run_knows(cli, folder, tmp_path):
     assert "Learned from" in dict(about["facts"])
     assert load(target / "network.bbnn").num_samples == 8
     again = cli("export", target / "network.bbnn", "--format", "web", "--output", tmp_path / "bare")
-    assert "the page has no names of classes" in again.stderr
+    assert "never says “never seen this”" in again.stderr
     assert again.exit_code == 0
     quiet = cli("export", target / "network.bbnn", "--format", "web", "--output", tmp_path / "bare", "-q")
     assert quiet.stderr == ""
     refused = cli("export", target / "network.bbnn", "--format", "web", "--samples", 3)
     assert refused.exit_code == 2
     assert "packed already" in refused.stderr
+
+
+def test_a_page_of_a_table_says_what_its_form_takes(cli, tmp_path):
+    rows = "".join(f"{'red' if i % 2 else 'white'},{i % 7},{'good' if i % 2 else 'poor'}\n" for i in range(60))
+    (tmp_path / "wine.csv").write_text("colour,acid,grade\n" + rows)
+    train = ("train", f"csv:{tmp_path / 'wine.csv'}", "--width", 8, "--epochs", 1, "--threads", 1, "--samples", 2)
+    for target, code, says in (
+        ("grade", 0, "not the table's own"),
+        ("acid", 2, "predicts a number, a page shows classes"),
+    ):
+        options = ("--target", target, "--output", tmp_path / target, *(("--task", "regression") if code else ()))
+        done = cli(*train, *options)
+        assert done.exit_code == 0, done.stderr
+        done = cli("export", tmp_path / target, "--format", "web")
+        assert done.exit_code == code, done.stderr
+        assert says in done.stderr
+    page = (tmp_path / "grade-web" / "index.html").read_text()
+    about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+    assert about["prepared"] is True
+    assert about["features"] == ["colour = red", "colour = white", "acid"]
+    assert about["classes"] == ["good", "poor"]
 
 
 def test_a_microcontroller_has_a_budget(cli, folder, tmp_path):

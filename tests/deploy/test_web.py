@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import bayesbinn as bb
-from bayesbinn.deploy.export_web import About, fold, save_web, to_web
+from bayesbinn.deploy.export_web import Page, fold, save_web, to_web
 from benchmarks import web_page
 from tests.deploy.nets import mlp, trained
 
@@ -27,7 +27,7 @@ def digits() -> tuple[bytes, np.ndarray]:
 
 def test_the_folder_holds_the_page_the_module_and_the_file(tmp_path: Path) -> None:
     raw, x = digits()
-    about = About("A </script><b>&", ("a", "b", "<c>", "d"), examples=x)
+    about = Page("A </script><b>&", ("a", "b", "<c>", "d"), examples=x)
     paths = save_web(raw, tmp_path / "web", about)
     assert {path.name for path in paths} == {"index.html", "bayesbinn.js", "bayesbinn.d.ts", "network.bbnn"}
     assert (tmp_path / "web" / "network.bbnn").read_bytes() == raw
@@ -56,12 +56,12 @@ def test_samples_are_stored_as_differences_from_the_mode() -> None:
 @pytest.mark.parametrize(
     ("about", "says"),
     [
-        (About(classes=("a", "b")), "about.classes has 2 names, the network 5"),
-        (About(features=("x",)), "about.features has 1 names, the network 20"),
-        (About(examples=np.zeros((1, 3), np.float32)), "about.examples"),
+        (Page(classes=("a", "b")), "page.classes has 2 names, the network 5"),
+        (Page(features=("x",)), "page.features has 1 names, the network 20"),
+        (Page(examples=np.zeros((1, 3), np.float32)), "page.examples"),
     ],
 )
-def test_what_does_not_fit_is_refused(about: About, says: str) -> None:
+def test_what_does_not_fit_is_refused(about: Page, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         to_web(bb.deploy.pack(mlp()), about)
 
@@ -90,7 +90,7 @@ def test_pictures_in_a_browser(driver: Any, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
     raw, x = digits()
-    page = save_web(raw, tmp_path, About("Digits", tuple("abcd"), examples=x, unseen=10.0))[0]
+    page = save_web(raw, tmp_path, Page("Digits", tuple("abcd"), examples=x, unseen=10.0))[0]
     web_page.open_page(driver, page)
     network = bb.runtime.load(raw)
     for picture in x:
@@ -130,7 +130,7 @@ def test_a_form_and_a_box_of_numbers_in_a_browser(driver: Any, tmp_path: Path) -
     expected = bb.runtime.load(raw).predict(x[None])[0]
     numbers = "return [...document.querySelectorAll('td.number')].map((cell) => Number(cell.title))"
 
-    page = save_web(raw, tmp_path / "form", About(features=tuple(f"size {i}" for i in range(20)), examples=x[None]))[0]
+    page = save_web(raw, tmp_path / "form", Page(features=tuple(f"size {i}" for i in range(20)), examples=x[None]))[0]
     web_page.open_page(driver, page)
     driver.find_element(By.CSS_SELECTOR, ".examples button").click()
     assert np.allclose(driver.execute_script(numbers), expected, atol=1e-6)
@@ -166,7 +166,7 @@ def test_nothing_is_wider_than_the_window(width: int, tmp_path: Path) -> None:
     pytest.importorskip("selenium", reason="needs selenium")
     raw, x = digits()
     names = ("a very long name of a class that goes on and on", "Donaudampfschifffahrtsgesellschaft" * 3, "c", "d")
-    page = save_web(raw, tmp_path, About("Long names " * 12, names, examples=x))[0]
+    page = save_web(raw, tmp_path, Page("Long names " * 12, names, examples=x))[0]
     try:
         with web_page.browser(width, 800, dark=width == 390) as driver:
             web_page.open_page(driver, page)

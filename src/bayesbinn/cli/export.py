@@ -15,8 +15,8 @@ from ..nn import likelihood_of
 from ..posterior import has_posterior
 from ..training import load_run
 from ..training.load import check_one_task
-from .about import about_run
 from .notes import refuse_options, show_notes
+from .page import page_of
 
 ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
 FOLDERS = ("c", "web")
@@ -83,10 +83,10 @@ def export(
     if kind == "bbnn":
         write_bytes(target, raw)
     elif kind == "web":
-        about, notes = about_run(run, raw)
+        page, notes = page_of(run, raw)
         show_notes(notes, quiet)
         try:
-            deploy.save_web(raw, target, about)
+            deploy.save_web(raw, target, page)
         except ValueError as error:
             raise UserError(f"{run}: {error}") from None
         click.echo(f"wrote {target / 'index.html'}")

@@ -15,7 +15,7 @@ from .export_c import save_c as save_c
 from .export_c import to_c as to_c
 from .export_onnx import to_onnx as to_onnx
 from .export_onnx import to_qonnx as to_qonnx
-from .export_web import About as About
+from .export_web import Page as Page
 from .export_web import save_web as save_web
 from .export_web import to_web as to_web
 from .file import load_program as load_program

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from ..files import write_bytes
 from ..runtime import container
+from ..runtime.preparation import feature_names
 from ..runtime.program import check
 
 WEB = Path(__file__).with_name("web")
 
 
 @dataclass(frozen=True)
-class About:
-    """What a page says of its network, beside what the file holds.
+class Page:
+    """What a page says of its network; names that are left out are those of the file.
 
     Attributes:
         title: of the page.
@@ -51,7 +52,7 @@ class About:
     facts: tuple[tuple[str, str], ...] = field(default=())
 
 
-def to_web(raw: bytes, about: About | None = None) -> dict[str, bytes]:
+def to_web(raw: bytes, page: Page | None = None) -> dict[str, bytes]:
     """The files {name: bytes} of a web folder for the bytes of a `.bbnn` file.
 
     `index.html` is a page that works from disk and asks nobody for anything; `bayesbinn.js` a module (browsers, Node
@@ -59,14 +60,14 @@ def to_web(raw: bytes, about: About | None = None) -> dict[str, bytes]:
 
     Raises:
         FormatError: if `raw` is damaged.
-        ValueError: if the output is not (C,) with at least two classes, or `about` does not fit the network.
+        ValueError: if the output is not (C,) with at least two classes, or `page` does not fit the network.
 
     >>> from bayesbinn.nn import BinaryLinear
     >>> from bayesbinn.deploy import pack
     >>> sorted(to_web(pack(BinaryLinear(8, 3))))
     ['bayesbinn.d.ts', 'bayesbinn.js', 'index.html', 'network.bbnn']
     """
-    about = about or About()
+    page = page or Page()
     found = container.read(raw)
     program = check(found)
     shape = program.output_shape
@@ -75,42 +76,45 @@ def to_web(raw: bytes, about: About | None = None) -> dict[str, bytes]:
         raise ValueError(
             f"a page needs a network with a logit for each of two or more classes, this one's output is {sizes}"
         )
+    classes = page.classes or program.about.classes
+    features = page.features or feature_names(program.about.columns)
     inputs = int(np.prod(program.input_shape))
-    for name, values, size in (("classes", about.classes, shape[0]), ("features", about.features, inputs)):
+    for name, values, size in (("classes", classes, shape[0]), ("features", features, inputs)):
         if values and len(values) != size:
-            raise ValueError(f"about.{name} has {len(values)} names, the network {size}")
-    examples = np.zeros((0, *program.input_shape), np.float32) if about.examples is None else about.examples
+            raise ValueError(f"page.{name} has {len(values)} names, the network {size}")
+    examples = np.zeros((0, *program.input_shape), np.float32) if page.examples is None else page.examples
     if examples.shape[1:] != program.input_shape:
-        raise ValueError(f"about.examples have shape {examples.shape[1:]}, the network takes {program.input_shape}")
+        raise ValueError(f"page.examples have shape {examples.shape[1:]}, the network takes {program.input_shape}")
     said: dict[str, Any] = {
-        "classes": list(about.classes), "features": list(about.features), "typical": list(about.typical),
-        "low": about.low, "high": about.high, "lightInk": about.light_ink, "pen": about.pen,
-        "unsure": about.unsure, "unseen": about.unseen, "facts": [list(fact) for fact in about.facts],
+        "classes": list(classes), "features": list(features), "typical": list(page.typical),
+        "prepared": bool(program.about.columns),
+        "low": page.low, "high": page.high, "lightInk": page.light_ink, "pen": page.pen,
+        "unsure": page.unsure, "unseen": page.unseen, "facts": [list(fact) for fact in page.facts],
         "examples": _text(_deflate(examples.astype("<f4").tobytes())),
     }  # fmt: skip
     parts = {
-        "TITLE": html.escape(about.title),
+        "TITLE": html.escape(page.title),
         "CSS": _read("page.css"),
         "ABOUT": json.dumps(said, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "NETWORK": _text(_deflate(fold(raw))),
         "MODULE": module(),
         "PAGE": _read("page.js"),
     }
-    page = _read("page.html")
+    text_of = _read("page.html")
     for name, text in parts.items():
-        page = page.replace(f"@{name}@", text)
+        text_of = text_of.replace(f"@{name}@", text)
     return {
-        "index.html": page.encode(),
+        "index.html": text_of.encode(),
         "bayesbinn.js": module().encode(),
         "bayesbinn.d.ts": _read("bayesbinn.d.ts").encode(),
         "network.bbnn": raw,
     }
 
 
-def save_web(raw: bytes, folder: str | Path, about: About | None = None) -> list[Path]:
+def save_web(raw: bytes, folder: str | Path, page: Page | None = None) -> list[Path]:
     """Write the files of `to_web` into `folder` (made if need be); returns their paths."""
     folder = Path(folder)
-    files = to_web(raw, about)
+    files = to_web(raw, page)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)

@@ -254,6 +254,8 @@ function formInput(root) {
     if (wrong >= 0) return fail(`${about.features[wrong]} needs a number.`);
     show(Float32Array.from(fields, (field) => Number(field.value)));
   }
+  if (about.prepared)
+    root.append(element("p", { class: "quiet" }, "These are the numbers that the network takes, made from the columns of its table as in training: scaled, and 0 or 1 for words. They are not in the table's own units."));
   root.append(element("form", { class: "form", onsubmit: (event) => event.preventDefault() },
     ...fields.flatMap((field, i) => [element("label", { for: field.id }, about.features[i]), field])));
   showExamples(null, (x) => (fields.forEach((field, i) => (field.value = +x[i].toPrecision(7))), read()));

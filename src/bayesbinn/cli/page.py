@@ -17,31 +17,34 @@ TESTED, EXAMPLES = 2000, 10  # test inputs that the limits come from; that the p
 KNOWN = 0.99  # share of test inputs that do not count as never seen
 
 
-def about_run(run: Path, raw: bytes) -> tuple[deploy.About, tuple[str, ...]]:
+def page_of(run: Path, raw: bytes) -> tuple[deploy.Page, tuple[str, ...]]:
     """What the page of a run says, and notes of what it cannot say; `raw` is its `.bbnn` file."""
     if run.is_file():
-        note = f"{run} holds bits alone: the page has no names of classes and no examples; the run's folder has them"
-        return deploy.About(title=run.stem, facts=_file_facts(raw)), (note,)
+        note = f"{run} holds bits alone: the page has no examples and never says “never seen this”; the run has both"
+        return deploy.Page(title=run.stem, facts=_file_facts(raw)), (note,)
     _, config, description = load_run(run)
+    if description["task"] != "classification":
+        raise UserError(f"{run} predicts a number, a page shows classes: choose another --format")
     said: dict[str, Any] = {
         "title": config.data.rpartition("/")[2].rpartition(":")[2],
-        "classes": tuple(map(str, description["classes"])),
         "features": tuple(description["features"]),
         "facts": (*_run_facts(run, config.data, description), *_file_facts(raw)),
     }
     try:
-        known = {
-            "classes": description["classes"],
-            "offset": description["offset"],
-            "features": description["features"],
-        }
+        kept = ("classes", "offset", "features", "limits", "target", "task", "columns")
+        known = {name: description[name] for name in kept}
         data = load_data(config.data, **known)
     except UserError as error:
-        return deploy.About(**said), (f"the page has no examples and never says “never seen this”: {error}",)
+        return deploy.Page(**said), (f"the page has no examples and never says “never seen this”: {error}",)
     notes = []
+    if description["columns"]:
+        notes.append(
+            "the page's form takes the numbers that the network takes (scaled, 0 or 1 for words), not the table's own; "
+            "it says so"
+        )
     if data.fingerprint != description["data"]:
         notes.append(f"{config.data} has changed since {run} was trained: the page's examples are of the new data")
-    return deploy.About(**said | _from_data(data, raw)), tuple(notes)
+    return deploy.Page(**said | _from_data(data, raw)), tuple(notes)
 
 
 def _from_data(data: Data, raw: bytes) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def _from_data(data: Data, raw: bytes) -> dict[str, Any]:
 
 def _run_facts(run: Path, name: str, description: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     facts = [
-        ("Learned from", f"{name}: {description['num_train']:,} examples of {description['num_classes']} classes"),
+        ("Learned from", f"{name}: {description['num_train']:,} examples of {description['num_outputs']} classes"),
         ("Method", f"{description['method']}, network {description['model']}"),
     ]
     path = run / "evaluation.json"
