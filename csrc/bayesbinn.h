@@ -37,6 +37,10 @@ enum { BBN_OK, BBN_OUT_OF_RANGE, BBN_NOT_FINITE, BBN_NO_MEMORY };
 BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t num_x, int64_t first, int64_t count, float *out,
                        int64_t num_out);
 
+/* Floats of one input, and of one output. */
+BBN_PUBLIC int64_t bbn_num_inputs(const bbn_net *net);
+BBN_PUBLIC int64_t bbn_num_outputs(const bbn_net *net);
+
 /* When no call of it is running. */
 BBN_PUBLIC void bbn_free(bbn_net *net);
 

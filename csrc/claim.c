@@ -1,10 +1,10 @@
 #include "claim.h"
 
-#include <pthread.h>
-
 static unsigned process = 1;
 
-#if !defined(_WIN32)
+#if defined(__unix__) || defined(__APPLE__) /* elsewhere nothing forks */
+#include <pthread.h>
+
 static void forked(void) { process++; }
 
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, forked); }

@@ -8,25 +8,44 @@
 static int always(void) { return 1; }
 
 #if defined(__x86_64__)
-static int has_avx2(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+#include <cpuid.h>
+
+/* Asked of the processor itself: __builtin_cpu_supports finds nothing where the C library is not GCC's (zig's, say). */
+enum {
+    SAVED = 1u << 27, POPCNT = 1u << 23,                               /* leaf 1, ecx */
+    AVX2 = 1u << 5, F = 1u << 16, DQ = 1u << 17, BW = 1u << 30,        /* leaf 7, ebx; and VL, bit 31 */
+    VBMI = 1u << 1, VPOPCNTDQ = 1u << 14,                              /* leaf 7, ecx */
+    YMM = 6, ZMM = 0xe6,                                               /* registers that the system saves */
+};
+
+static int has(unsigned registers, unsigned ebx_wanted, unsigned ecx_wanted) {
+    unsigned eax, ebx, ecx, edx, saved, high;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & SAVED) || !(ecx & POPCNT)) return 0;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved & registers) != registers || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return 0;
+    return (ebx & ebx_wanted) == ebx_wanted && (ecx & ecx_wanted) == ecx_wanted;
 }
 
-static int has_avx512(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vpopcntdq");
-}
+static int has_avx2(void) { return has(YMM, AVX2, 0); }
+
+static int has_avx512(void) { return has(ZMM, AVX2 | F | DQ | BW | 1u << 31, VBMI | VPOPCNTDQ); }
+#endif
+
+#if defined(__wasm__) /* a page does not train */
+#define TRAINING(set) NULL
+#else
+#define TRAINING(set) &set
 #endif
 
 static const bbn_isa sets[] = {
-    {"portable", always, &bbn_portable, &bbn_training_portable},
+    {"portable", always, &bbn_portable, TRAINING(bbn_training_portable)},
 #if defined(__x86_64__)
     {"avx2", has_avx2, &bbn_avx2, &bbn_training_avx2},
     {"avx512", has_avx512, &bbn_avx512, &bbn_training_avx512},
 #elif defined(__aarch64__)
     {"neon", always, &bbn_neon, &bbn_training_neon},
+#elif defined(__wasm__)
+    {"wasm", always, &bbn_wasm, NULL},
 #endif
 };
 

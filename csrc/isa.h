@@ -9,7 +9,7 @@ typedef struct {
     const char *name;
     int (*available)(void); /* whether this machine can run it */
     const bbn_kernels *kernels;
-    const bbn_training *training;
+    const bbn_training *training; /* NULL where the library does not train */
 } bbn_isa;
 
 /* The row of an index below bbn_isa_count; NULL if there is none or this machine cannot run it. */

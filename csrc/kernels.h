@@ -67,6 +67,6 @@ static inline float bbn_clip(float x, float low, float high) {
     return x < high ? x : high;
 }
 
-extern const bbn_kernels bbn_portable, bbn_avx2, bbn_avx512, bbn_neon; /* as isa.c has them */
+extern const bbn_kernels bbn_portable, bbn_avx2, bbn_avx512, bbn_neon, bbn_wasm; /* as isa.c has them */
 
 #endif

@@ -26,7 +26,7 @@ struct bbn_net {
     bbn_workspace *_Atomic spaces; /* grows at the front and never shrinks, so that anyone may walk it */
 };
 
-int bbn_abi(void) { return 3; }
+int bbn_abi(void) { return 4; }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -253,6 +253,10 @@ int bbn_run(bbn_net *net, const float *x, int64_t num_x, int64_t first, int64_t 
     bbn_claim_give(&space->claim);
     return BBN_OK;
 }
+
+int64_t bbn_num_inputs(const bbn_net *net) { return bbn_size(net->program.input); }
+
+int64_t bbn_num_outputs(const bbn_net *net) { return bbn_size(output(net)); }
 
 void bbn_free(bbn_net *net) {
     if (!net) return;

@@ -28,10 +28,20 @@ typedef struct {
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* index of the input pixel that a tap meets at an output pixel, or -1 in the padding */
-static int64_t meet(const bbn_op *op, int64_t pixel, int64_t tap) {
-    int64_t y = pixel / op->shape.width * op->stride[0] + tap / op->kernel[1] * op->dilation[0] - op->padding[0];
-    int64_t x = pixel % op->shape.width * op->stride[1] + tap % op->kernel[1] * op->dilation[1] - op->padding[1];
+/* Goes over the taps of one output pixel: divisions take longer than the little that is done with a tap. */
+typedef struct {
+    int64_t y, x, i, j; /* of the first tap in the image; the tap */
+} window;
+
+static window window_at(const bbn_op *op, int64_t pixel, int64_t tap) {
+    return (window){pixel / op->shape.width * op->stride[0] - op->padding[0],
+                    pixel % op->shape.width * op->stride[1] - op->padding[1], tap / op->kernel[1], tap % op->kernel[1]};
+}
+
+/* index of the input pixel that the next tap meets, or -1 in the padding */
+static inline int64_t next_tap(const bbn_op *op, window *w) {
+    const int64_t y = w->y + w->i * op->dilation[0], x = w->x + w->j * op->dilation[1];
+    if (++w->j == op->kernel[1]) w->j = 0, w->i++;
     return y < 0 || x < 0 || y >= op->source.height || x >= op->source.width ? -1 : y * op->source.width + x;
 }
 
@@ -106,26 +116,38 @@ static void quantize_inputs(void *context, int64_t begin, int64_t end, int threa
     }
 }
 
+/* the levels that all taps of an output pixel meet; where a row of them lies in the image it is copied whole */
+static void gather(const bbn_op *op, int64_t pixel, const int8_t *levels, int8_t padding, int8_t *to) {
+    const int64_t channels = op->source.channels, width = op->source.width, row = op->kernel[1] * channels;
+    const window w = window_at(op, pixel, 0);
+    const int whole = op->dilation[1] == 1 && w.x >= 0 && w.x + op->kernel[1] <= width;
+    for (int64_t i = 0; i < op->kernel[0]; i++, to += row) {
+        const int64_t y = w.y + i * op->dilation[0];
+        if (y < 0 || y >= op->source.height)
+            memset(to, padding, (size_t)row);
+        else if (whole)
+            memcpy(to, levels + (y * width + w.x) * channels, (size_t)row);
+        else
+            for (int64_t j = 0; j < op->kernel[1]; j++) {
+                const int64_t x = w.x + j * op->dilation[1], outside = x < 0 || x >= width;
+                for (int64_t c = 0; c < channels; c++)
+                    to[j * channels + c] = outside ? padding : levels[(y * width + x) * channels + c];
+            }
+    }
+}
+
 static void tables_of_windows(void *context, int64_t begin, int64_t end, int thread) {
     job *j = context;
     const bbn_op *op = j->layer->op;
     bbn_scratch *own = &j->space->scratch[thread];
-    const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape), channels = op->source.channels;
+    const int64_t out = bbn_pixels(op->shape);
     for (int64_t i = begin; i < end; i++) {
         const int64_t b = i / out;
         const float zero = 0;
         int8_t padding[2] = {0, 0};
         quantize(j, &zero, 1, &j->scales[b], &padding[0], &padding[1]);
-        for (int64_t tap = 0; tap < bbn_taps(op); tap++) {
-            const int64_t pixel = meet(op, i % out, tap);
-            for (int pass = 0; pass < j->layer->passes; pass++) {
-                int8_t *to = own->levels[pass] + tap * channels;
-                if (pixel < 0)
-                    memset(to, padding[pass], (size_t)channels);
-                else
-                    memcpy(to, j->space->gathered[pass] + (b * in + pixel) * channels, (size_t)channels);
-            }
-        }
+        for (int pass = 0; pass < j->layer->passes; pass++)
+            gather(op, i % out, j->space->gathered[pass] + b * bbn_size(op->source), padding[pass], own->levels[pass]);
         make_tables(j, own, bbn_fan_in(op), j->space->tables + i * pixel_bytes(j->layer));
     }
 }
@@ -171,16 +193,18 @@ static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, in
     const bbn_layer *layer = j->layer;
     const bbn_op *op = layer->op;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape), bytes = pixel_bytes(layer);
-    for (int p = 0; p < pixels; p++)
+    for (int p = 0; p < pixels; p++) {
+        const int64_t b = (tile + p) / out;
+        window w = window_at(op, (tile + p) % out, segment);
         for (int64_t s = 0; s < segments; s++) {
-            const int64_t b = (tile + p) / out;
             const uint8_t *table = j->space->tables + (tile + p) * bytes;
             if (layer->method == BBN_TAPS) {
-                const int64_t pixel = meet(op, (tile + p) % out, segment + s);
+                const int64_t pixel = next_tap(op, &w);
                 table = pixel < 0 ? j->space->padding + b * bytes : j->space->tables + (b * in + pixel) * bytes;
             }
             to[p * segments + s] = table + pass * layer->table_bytes;
         }
+    }
 }
 
 /* blocks of rows [from, to) for `pixels` output pixels; the sums are in [pixel][row] */
@@ -223,12 +247,14 @@ static void xor_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, i
     const int32_t *correction = layer->correction + j->network * taps * layer->rows;
     const uint64_t **pointers = (const uint64_t **)(void *)own->pointers;
     const int32_t fan_in = (int32_t)bbn_fan_in(op);
-    for (int p = 0; p < pixels; p++)
+    for (int p = 0; p < pixels; p++) {
+        window w = window_at(op, (tile + p) % out, 0);
+        const uint64_t *input = bits + (tile + p) / out * in * words;
         for (int64_t tap = 0; tap < taps; tap++) {
-            const int64_t pixel = meet(op, (tile + p) % out, tap);
-            const uint64_t *at = bits + ((tile + p) / out * in + pixel) * words;
-            pointers[p * taps + tap] = pixel < 0 ? (const uint64_t *)(void *)j->space->zeros : at;
+            const int64_t pixel = next_tap(op, &w);
+            pointers[p * taps + tap] = pixel < 0 ? (const uint64_t *)(void *)j->space->zeros : input + pixel * words;
         }
+    }
     const int64_t rows = (to - from) * block;
     for (int64_t i = from; i < to; i++)
         j->layer->kernels->xor_count(weights + i * block * taps * words, pointers, pixels, taps, words,
@@ -251,12 +277,14 @@ static void float_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels,
     const float **pointers = (const float **)(void *)own->pointers;
     const int64_t rows = (to - from) * layer->block;
     float *sums = (float *)(void *)own->acc;
-    for (int p = 0; p < pixels; p++)
+    for (int p = 0; p < pixels; p++) {
+        window w = window_at(op, (tile + p) % out, 0);
+        const float *input = j->x + (tile + p) / out * in * channels;
         for (int64_t tap = 0; tap < taps; tap++) {
-            const int64_t pixel = meet(op, (tile + p) % out, tap);
-            const float *at = j->x + ((tile + p) / out * in + pixel) * channels;
-            pointers[p * taps + tap] = pixel < 0 ? j->space->zeros : at;
+            const int64_t pixel = next_tap(op, &w);
+            pointers[p * taps + tap] = pixel < 0 ? j->space->zeros : input + pixel * channels;
         }
+    }
     for (int64_t i = from; i < to; i++) {
         const float *weights = (const float *)(void *)layer->weights + i * layer->block * taps * channels;
         j->layer->kernels->real(weights, pointers, pixels, taps, channels, sums + (i - from) * layer->block, rows);
@@ -317,8 +345,9 @@ static void direct(void *context, int64_t begin, int64_t end, int thread) {
     int32_t *acc = j->space->scratch[thread].acc;
     for (int64_t i = begin; i < end; i++) {
         memset(acc, 0, (size_t)(4 * outputs));
+        window at = window_at(op, i % out, 0);
         for (int64_t tap = 0; tap < taps; tap++) {
-            const int64_t pixel = meet(op, i % out, tap);
+            const int64_t pixel = next_tap(op, &at);
             if (pixel < 0) continue;
             const int32_t *x = levels + (i / out * in + pixel) * channels;
             if (layer->length) {
@@ -347,8 +376,9 @@ static void float_groups(void *context, int64_t begin, int64_t end, int thread) 
     for (int64_t i = begin; i < end; i++)
         for (int64_t o = 0; o < outputs; o++) {
             float sum = 0;
+            window at = window_at(op, i % out, 0);
             for (int64_t tap = 0; tap < taps; tap++) {
-                const int64_t pixel = meet(op, i % out, tap);
+                const int64_t pixel = next_tap(op, &at);
                 if (pixel < 0) continue;
                 const float *x = j->x + (i / out * in + pixel) * channels + o / (outputs / op->groups) * members;
                 for (int64_t c = 0; c < members; c++) sum += x[c] * weights[(o * taps + tap) * members + c];
@@ -369,8 +399,9 @@ static void pool_pixels(void *context, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++) {
         float *total = j->out + i * channels;
         for (int64_t c = 0; c < channels; c++) total[c] = op->kind == BBN_MAX_POOL ? -INFINITY : 0;
+        window at = window_at(op, i % out, 0);
         for (int64_t tap = 0; tap < bbn_taps(op); tap++) {
-            const int64_t pixel = meet(op, i % out, tap);
+            const int64_t pixel = next_tap(op, &at);
             if (pixel < 0) continue;
             const float *x = j->x + (i / out * in + pixel) * channels;
             (op->kind == BBN_MAX_POOL ? k->maximum : k->accumulate)(x, channels, total);

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import UserError
 
-ABI = 3
+ABI = 4
 STEM = "_bayesbinn"
 # result and arguments of what csrc/bayesbinn.h declares; a job is the bytes of its struct
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -27,6 +27,8 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_void_p, c_int64, c_void_p, c_int64, c_int, c_int, c_int64, c_char_p, c_int),
     ),
     "bbn_run": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int64)),
+    "bbn_num_inputs": (c_int64, (c_void_p,)),
+    "bbn_num_outputs": (c_int64, (c_void_p,)),
     "bbn_free": (None, (c_void_p,)),
     "bbn_draw": (c_int, (c_char_p, c_int, c_int)),
     "bbn_update": (c_int, (c_char_p, c_int, c_int)),

@@ -36,6 +36,71 @@ def test_other_formats(cli, folder, tmp_path, kind):
     assert (target / "net.c").exists() if kind == "c" else target.stat().st_size > 0
 
 
+def test_a_page_knows_what_its_run_knows(cli, folder, tmp_path):
+    target = tmp_path / "page"
+    done = cli("export", folder / "images", "--format", "web", "--output", target)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"wrote {target / 'index.html'}\n"
+    page = (target / "index.html").read_text()
+    about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+    assert about["classes"] == list(map(str, load_run(folder / "images")[2]["classes"]))
+    assert about["unseen"] > 0
+    assert "Learned from" in dict(about["facts"])
+    assert load(target / "network.bbnn").num_samples == 8
+    again = cli("export", target / "network.bbnn", "--format", "web", "--output", tmp_path / "bare")
+    assert "never says “never seen this”" in again.stderr
+    assert again.exit_code == 0
+    quiet = cli("export", target / "network.bbnn", "--format", "web", "--output", tmp_path / "bare", "-q")
+    assert quiet.stderr == ""
+    refused = cli("export", target / "network.bbnn", "--format", "web", "--samples", 3)
+    assert refused.exit_code == 2
+    assert "packed already" in refused.stderr
+
+
+def test_a_page_of_a_table_says_what_its_form_takes(cli, tmp_path):
+    rows = "".join(f"{'red' if i % 2 else 'white'},{i % 7},{'good' if i % 2 else 'poor'}\n" for i in range(60))
+    (tmp_path / "wine.csv").write_text("colour,acid,grade\n" + rows)
+    train = ("train", f"csv:{tmp_path / 'wine.csv'}", "--width", 8, "--epochs", 1, "--threads", 1, "--samples", 2)
+    for target, code, says in (
+        ("grade", 0, "not the table's own"),
+        ("acid", 2, "predicts a number, a page shows classes"),
+    ):
+        options = ("--target", target, "--output", tmp_path / target, *(("--task", "regression") if code else ()))
+        done = cli(*train, *options)
+        assert done.exit_code == 0, done.stderr
+        done = cli("export", tmp_path / target, "--format", "web")
+        assert done.exit_code == code, done.stderr
+        assert says in done.stderr
+    page = (tmp_path / "grade-web" / "index.html").read_text()
+    about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+    assert about["prepared"] is True
+    assert about["features"] == ["colour = red", "colour = white", "acid"]
+    assert about["classes"] == ["good", "poor"]
+
+
+def test_a_microcontroller_has_a_budget(cli, folder, tmp_path):
+    export = ("export", folder / "images", "--format", "c", "--output", tmp_path / "c")
+    done = cli(*export, "--target", "cortex-m4", "--ram", "20K", "--flash", "1M")
+    assert done.exit_code == 0, done.stderr
+    assert "bytes of RAM" in done.stderr
+    assert "of code on cortex-m4" in done.stderr
+    assert "CC = arm-none-eabi-gcc" in (tmp_path / "c" / "Makefile").read_text()
+    assert cli("export", folder / "images", "--format", "c", "--output", tmp_path / "a", "--arduino").exit_code == 0
+    assert (tmp_path / "a" / "library.properties").exists()
+    for options, says in (
+        (("--ram", "16"), "bytes of ram, 16 are allowed"),
+        (("--ram", "2 cups"), "is no number of bytes, such as 20000 or 20K"),
+        (("--flash", "64K"), "--flash needs --target"),
+        (("--target", "cortex-m4", "--flash", "1K"), "bytes of flash, 1024 are allowed"),
+    ):
+        refused = cli(*export, *options)
+        assert refused.exit_code == 2
+        assert says in refused.stderr
+    refused = cli("export", folder / "images", "--ram", "1K")
+    assert refused.exit_code == 2
+    assert "--ram is for c, not for bbnn" in refused.stderr
+
+
 def test_bench(cli, folder):
     done = cli("bench", folder / "images", "--batch-size", 2, "--rounds", 1, "--json")
     assert done.exit_code == 0, done.stderr

@@ -3,6 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#endif
+
 #include "../../csrc/bayesbinn.h"
 
 static void *take(size_t size, size_t count) {
@@ -14,6 +19,9 @@ static void *take(size_t size, size_t count) {
 int main(int argc, char **argv) {
     char error[256];
     if (argc != 3) return 2;
+#if defined(_WIN32)
+    _setmode(0, _O_BINARY), _setmode(1, _O_BINARY); /* bytes, not lines */
+#endif
     int64_t *head = take(8, 7);
     int64_t *words = take(8, (size_t)head[0]);
     uint8_t *data = take(1, (size_t)head[1]);

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import bayesbinn as bb
-from benchmarks import page
+from benchmarks import anywhere_page, page
 from tests.deploy.nets import trained
 
 
@@ -38,3 +38,10 @@ def test_the_first_lines_of_the_page_pack_and_run_networks_of_images(
         exec(code.split("```")[0], names)
     expected = bb.predict(net, x, 8, seed=0).probs.detach().numpy()
     assert np.abs(names["probs"] - expected).max() < 0.05
+
+
+def test_the_page_of_places_is_as_its_generator_writes_it() -> None:
+    text = anywhere_page.PAGE.read_text()
+    assert anywhere_page.render(text) == text
+    with pytest.raises(ValueError, match="needs one block between <!-- wasm -->"):
+        anywhere_page.render(text.replace("<!-- wasm -->", ""))

@@ -1,5 +1,6 @@
 """`bayesbinn export`."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,34 +8,66 @@ import click
 from torch import nn
 
 from .. import deploy
+from ..deploy.c_targets import TARGETS
 from ..errors import UserError
 from ..files import write_bytes
 from ..nn import likelihood_of
+from ..posterior import has_posterior
 from ..training import load_run
 from ..training.load import check_one_task
-from .notes import refuse_options
+from .notes import refuse_options, show_notes
+from .page import page_of
 
-ENDINGS = {"bbnn": ".bbnn", "c": "-c", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
+ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
+FOLDERS = ("c", "web")
+WEB_SAMPLES = 8
+
+
+def num_bytes(text: str) -> int:
+    """A number of bytes: 20000, 20K or 1M (of 1,024 and 1,024² bytes)."""
+    found = re.fullmatch(r"(\d+)\s*([KM]?)", text.upper().removesuffix("B"))
+    if not found or not int(found[1]):
+        raise click.BadParameter(f"{text!r} is no number of bytes, such as 20000 or 20K")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20}[found[2]]
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(list(ENDINGS)), default="bbnn", show_default=True)
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="File (folder for c); default: RUN with the format's ending."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File (folder for c and web); default: RUN with the format's ending.",
 )
-@click.option("--samples", default=0, show_default=True, help="Posterior samples beside the mode (bbnn only).")
+@click.option(
+    "--samples", type=int, help=f"Posterior samples beside the mode (bbnn: default 0; web: default {WEB_SAMPLES})."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
 @click.option("--activations", type=click.Choice(["int8", "int16"]), default="int8", show_default=True)
-def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, activations: str) -> None:
-    """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, or an ONNX or QONNX model."""
+@click.option(
+    "--target", type=click.Choice(list(TARGETS)), default="any", show_default=True, help="Processor (c only)."
+)
+@click.option("--ram", type=num_bytes, help="Bytes of RAM that the network may take, as 20000 or 20K (c only).")
+@click.option("--flash", type=num_bytes, help="Bytes of code and constants that it may take (c only, with --target).")
+@click.option("--arduino", is_flag=True, help="The folder is a library for the Arduino IDE and PlatformIO (c only).")
+@click.option("-q", "--quiet", is_flag=True, help="No notes.")
+def export(
+    run: Path, kind: str, output: Path | None, samples: int | None, seed: int, activations: str, quiet: bool, **c: Any
+) -> None:
+    """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, a web page, or an ONNX or QONNX model."""
     if kind == "bbnn" and run.is_file():
         raise UserError(f"{run} is a file of bits already: copy it, or choose another --format")
-    if kind != "bbnn":
-        refuse_options(f"--{{}} is for bbnn, the format {kind} holds the mode alone", "samples", "seed")
+    if kind not in ("bbnn", "web"):
+        refuse_options(f"--{{}} is for bbnn and web, the format {kind} holds the mode alone", "samples", "seed")
+    if kind != "c":
+        refuse_options(f"--{{}} is for c, not for {kind}", "target", "ram", "flash", "arduino")
+    if c["flash"] is not None and c["target"] == "any":
+        raise UserError("--flash needs --target: how large the code is depends on the processor")
     if kind == "qonnx":
         refuse_options("--{} has no effect here, the activations of qonnx stay float", "activations")
-    if not samples:
+    if kind != "web":
+        samples = samples or 0
+    if samples == 0:
         refuse_options("--{} has no effect without --samples: the mode is not drawn", "seed")
     folder = (output or run).absolute().parent
     if not folder.is_dir():
@@ -43,14 +76,29 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
     target = output or named.with_name(named.name.removesuffix(".bbnn") + ENDINGS[kind])
     if target.resolve() == run.resolve():
         raise UserError(f"{target} is what is exported: choose another --output")
-    if target.exists() and target.is_dir() != (kind == "c"):
-        need, found = ("folder", "file") if kind == "c" else ("file", "folder")
+    if target.exists() and target.is_dir() != (kind in FOLDERS):
+        need, found = ("folder", "file") if kind in FOLDERS else ("file", "folder")
         raise UserError(f"{target} is a {found}, the format {kind} is written as a {need}: choose another --output")
     raw = packed_bytes(run, samples, seed, activations)
     if kind == "bbnn":
         write_bytes(target, raw)
+    elif kind == "web":
+        page, notes = page_of(run, raw)
+        show_notes(notes, quiet)
+        try:
+            deploy.save_web(raw, target, page)
+        except ValueError as error:
+            raise UserError(f"{run}: {error}") from None
+        click.echo(f"wrote {target / 'index.html'}")
+        return
     elif kind == "c":
-        deploy.save_c(read_program(run, raw), target)
+        program = read_program(run, raw)
+        try:
+            deploy.save_c(program, target, **c)
+        except ValueError as error:
+            raise UserError(f"{run}: {error}") from None
+        budget = deploy.c_budget(program, ram=c["ram"], target=c["target"])
+        show_notes((f"it takes {budget}",), quiet)
     else:
         try:
             model = (deploy.to_onnx if kind == "onnx" else deploy.to_qonnx)(read_program(run, raw))
@@ -60,8 +108,11 @@ def export(run: Path, kind: str, output: Path | None, samples: int, seed: int, a
     click.echo(f"wrote {target}")
 
 
-def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = "int8") -> bytes:
-    """The bytes of a .bbnn file, or of the network of a run folder packed into one."""
+def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations: str = "int8") -> bytes:
+    """The bytes of a .bbnn file, or of the network of a run folder packed into one.
+
+    `samples` None: `WEB_SAMPLES` of them, or none where there is no posterior.
+    """
     if run.is_file():
         chosen = f"--{{}} is chosen when a run is packed, and {run} is packed already: give the run folder"
         refuse_options(chosen, "samples", "seed", "activations")
@@ -76,6 +127,8 @@ def packed_bytes(run: Path, samples: int = 0, seed: int = 0, activations: str = 
             f"{run} was trained on columns so far from 0 that their offset is subtracted before the network, which a "
             "packed file would not do: subtract it from the data yourself, and train again"
         )
+    if samples is None:
+        samples = WEB_SAMPLES if has_posterior(net) else 0
     try:
         return deploy.pack(
             net,

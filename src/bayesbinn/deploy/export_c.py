@@ -8,102 +8,217 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_bytes
-from ..runtime.program import Op, Program
+from ..runtime.program import LEVELS, Op, Program
+from .c_arduino import to_arduino
+from .c_plan import Buffer, Plan, Step, plan
+from .c_targets import Budget, budget_of
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
+FLAGS = "-std=c99 -O2 -Wall -Wextra -ffp-contract=off"
+NEEDS = {"binary": ("outputs",), "real": ("window", "outputs"), "copy": ("outputs",)}
+PARTS = {"levels": "into_levels(", "measure": "measure("}  # of the template, and the calls that need them
+POOLS = {None: 0, "max_pool": 1, "avg_pool": 2}
 
 
-def to_c(program: Program, name: str = "net") -> dict[str, str]:
+def to_c(program: Program, name: str = "net", *, ram: int | None = None, flash: int | None = None,
+         target: str = "any") -> dict[str, str]:  # fmt: skip
     """The files {name: text} of a C99 folder with the mode: NAME.h, NAME.c and a Makefile.
 
     `void NAME_run(const float *x, float *y)` maps one input of the network's shape (C, H, W order, as in torch) to its
-    output.  It must be compiled without contraction of float operations (`-ffp-contract=off`), or its results may
-    differ in the last bit.
+    output.  Its memory is one static array, planned here; `c_budget` tells its size.  Compilers other than GCC and
+    clang must be told not to contract float operations, or the results may differ in the last bit.
+
+    Args:
+        ram: bytes that it may take; what is left of them is used to compute fewer layers twice (None: as few bytes as
+            possible).
+        flash: bytes of code and constants that it may take.
+        target: a row of `c_targets.TARGETS`; it sets the Makefile's flags and says how large the code is.
 
     Raises:
-        ValueError: if `name` is not a C identifier.
+        ValueError: if `name` is not a C identifier, there is no such target, or the network does not fit.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"name must be a C identifier, got {name!r}")
+    planned = plan(program, ram)
+    budget = c_budget(program, ram=ram, target=target)
+    for what, need, have in (("ram", budget.ram, ram), ("flash", budget.flash, flash)):
+        if have is not None and need > have:
+            raise ValueError(f"the network needs {need} bytes of {what}, {have} are allowed: make it smaller")
     inputs, outputs = (math.prod(shape) for shape in (program.input_shape, program.output_shape))
-    header = f"""/* Made by bayesbinn from a packed binary network. */
+    header = f"""/* Made by bayesbinn from a packed binary network: {budget}. */
 #ifndef {name.upper()}_H
 #define {name.upper()}_H
 
 enum {{ {name.upper()}_INPUTS = {inputs}, {name.upper()}_OUTPUTS = {outputs} }};
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 /* x: {"×".join(map(str, program.input_shape))} floats; y: {"×".join(map(str, program.output_shape))} floats */
 void {name}_run(const float *x, float *y);
 
+#ifdef __cplusplus
+}}
+#endif
+
 #endif
 """
-    constants: list[str] = []
-    slots, buffers = _buffers(program)
-    lines = []
-    for index, op in enumerate(program.ops):
-        sources = [slots[i] for i in op.inputs]
-        lines.append(_call(index, op, sources, slots[index + 1], constants))
-    largest = max([math.prod(op.source) for op in program.ops if op.kind == "binary"], default=1)
-    body = TEMPLATE.read_text().replace("LARGEST_INPUT", str(largest))
-    arrays = "".join(f"static float {buffer}[{size}];\n" for buffer, size in buffers.items())
-    calls = "\n".join(f"    {line}" for line in lines)
-    source = (
-        f'#include "{name}.h"\n\n{body}\n{"".join(constants)}\n{arrays}\n'
-        f"void {name}_run(const float *x, float *y) {{\n{calls}\n}}\n"
+    constants, calls, used = _body(program, planned)
+    memory = (
+        f"static union {{\n    float alignment;\n    unsigned char bytes[{planned.ram}];\n}} memory;\n\n"
+        if planned.ram
+        else ""
     )
-    flags = "-std=c99 -O2 -Wall -Wextra -ffp-contract=off"
-    makefile = f"{name}.o: {name}.c {name}.h\n\t$(CC) {flags} -c {name}.c -o {name}.o\n"
+    measured = sorted({step.to.value for step in planned.steps if step.to.activation is not None})
+    scales = "".join(f"    scale scale{value};\n" for value in measured)
+    source = (
+        f'#include "{name}.h"\n\n{_template(used)}\n{"".join(constants)}\n{memory}'
+        f"void {name}_run(const float *x, float *y) {{\n    sink out;\n{scales}{''.join(calls)}}}\n"
+    )
+    flags = " ".join([FLAGS, *budget.flags])
+    compiler = "" if target == "any" else f"CC = {budget.compiler}\n"
+    makefile = f"{compiler}{name}.o: {name}.c {name}.h\n\t$(CC) {flags} -c {name}.c -o {name}.o\n"
     return {f"{name}.h": header, f"{name}.c": source, "Makefile": makefile}
 
 
-def save_c(program: Program, folder: str | Path, name: str = "net") -> list[Path]:
-    """Write the files of `to_c` into `folder` (made if need be); returns their paths."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def save_c(program: Program, folder: str | Path, name: str = "net", *, ram: int | None = None, flash: int | None = None,
+           target: str = "any", arduino: bool = False) -> list[Path]:  # fmt: skip
+    """Write the files of `to_c`, or of an Arduino library with them, into `folder`; returns their paths."""
+    files = to_c(program, name, ram=ram, flash=flash, target=target)
+    if arduino:
+        files = to_arduino(files, name)
     paths = []
-    for file, text in to_c(program, name).items():
-        write_bytes(folder / file, text.encode())
-        paths.append(folder / file)
+    for file, text in files.items():
+        path = Path(folder) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, text.encode())
+        paths.append(path)
     return paths
 
 
-def _buffers(program: Program) -> tuple[list[str], dict[str, int]]:
-    """The C name that holds each value, and the sizes of the static buffers; one is reused when its value is done."""
-    last = {0: 0}
-    for index, op in enumerate(program.ops):
-        for value in op.inputs:
-            last[value] = index
-    names, sizes, owner = ["x"], {}, {}  # type: list[str], dict[str, int], dict[str, int]
-    for index, op in enumerate(program.ops):
-        if index + 1 == len(program.ops):
-            names.append("y")
-            continue
-        free = [b for b, value in owner.items() if last.get(value, value - 1) < index]
-        name = free[0] if free else f"buffer{len(sizes)}"
-        owner[name] = index + 1
-        sizes[name] = max(sizes.get(name, 0), math.prod(op.shape))
-        names.append(name)
-    return names, sizes
+def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -> Budget:
+    """Bytes of memory, constants and code that the C folder takes; arguments as in `to_c`."""
+    planned = plan(program, ram)
+    _, calls, used = _body(program, planned)
+    arrays: dict[int, int] = {}
+    layers = 0
+    for step in planned.steps:
+        layers += step.op is not None and step.op.kind in ("binary", "real", "max_pool", "avg_pool")
+        op = step.op
+        if op is not None and op.bits is not None:
+            arrays[op.bits.ctypes.data] = tap_bits(op).nbytes
+        for array in () if op is None else (op.scale, op.shift, op.weight):
+            if array is not None:
+                arrays[array.ctypes.data] = array.nbytes
+    return budget_of(target, planned.ram, sum(arrays.values()), layers, used, calls)
 
 
-def _call(index: int, op: Op, sources: list[str], to: str, constants: list[str]) -> str:
-    if op.kind == "flatten":
-        return f"copy({sources[0]}, {math.prod(op.shape)}, {to});"
-    arrays = {"scale": "0", "shift": "0", "weight": "0", "bits": "0"}
-    for field in arrays:
-        value = getattr(op, field)
-        if value is not None:
-            arrays[field] = f"{field}{index}"
-            constants.append(_array(arrays[field], value[0] if field == "bits" else value))
-    a = op.activation
-    levels = a.levels if a is not None and a.kind != "sign" else 0
-    step = 0.0 if a is None or a.step is None else a.step
-    zero = 0 if a is None else a.zero
-    pairs = (f"{{{first}, {second}}}" for first, second in (op.kernel, op.stride, op.padding, op.dilation))
-    sizes = [*op.source, *op.shape, *pairs, op.groups]
-    fields = ", ".join([*map(str, sizes), str(levels), _number(step), str(zero), _number(op.low), _number(op.high)])
-    constants.append(f"static const layer layer{index} = {{{fields}, {', '.join(arrays.values())}}};\n")
-    return f"{op.kind}(&layer{index}, {', '.join(sources)}, {to});"
+def _body(program: Program, planned: Plan) -> tuple[list[str], list[str], set[str]]:
+    """The constants, the lines of the function, and the parts of the template that they need."""
+    constants: list[str] = []
+    names: dict[int, str] = {}  # of arrays that are written already, by address: a layer may be used twice
+    lines: list[str] = []
+    used: set[str] = set()
+    for number, step in enumerate(planned.steps):
+        function, call = _call(number, step, planned, constants, names)
+        used |= {function, *NEEDS.get(function, ())}
+        written = _lines(step, call, _address(planned, step.to))
+        used |= {part for part, name in PARTS.items() if any(name in line for line in written)}
+        lines += written
+    return constants, [f"    {line}\n" for line in lines], used
+
+
+def _lines(step: Step, call: str, to: str) -> list[str]:
+    a = step.to.activation
+    if a is None:
+        return [f"into(&out, FLOATS, {to});", call]
+    scale = f"scale{step.to.value}"
+    if a.kind == "sign":
+        return [f"{scale}.step = 1, {scale}.zero = 0;", f"into(&out, SIGNS, {to});", call]
+    lines = []
+    if step.twice:
+        lines += ["into(&out, RANGE, 0);", call, f"measure(&{scale}, &out, {LEVELS[a.kind]});"]
+    else:
+        assert a.step is not None
+        lines.append(f"{scale}.step = {_number(a.step)}, {scale}.zero = {a.zero};")
+    return [*lines, f"into_levels(&out, {to}, &{scale}, {LEVELS[a.kind]});", call]
+
+
+def _address(planned: Plan, buffer: Buffer) -> str:
+    offset = planned.offsets.get(buffer)
+    if offset is not None:
+        return f"memory.bytes + {offset}"
+    return "(void *)x" if buffer.value == 0 else "y"
+
+
+def _call(number: int, step: Step, planned: Plan, constants: list[str], names: dict[int, str]) -> tuple[str, str]:
+    """The function of the template, and the call of it."""
+    op, size = step.op, step.sources[0].size
+    floats = [f"(const float *)({_address(planned, b)})" if b in planned.offsets else "x" for b in step.sources]
+    if op is None or op.kind == "flatten":
+        return "pass", f"pass({floats[0]}, {size}, &out);"
+    limits = f"{_number(op.low)}, {_number(op.high)}"
+    if op.kind == "add":
+        return "add", f"add({floats[0]}, {floats[1]}, {size}, {limits}, &out);"
+    if op.kind == "clamp":
+        return "clamp", f"clamp({floats[0]}, {size}, {limits}, &out);"
+    if op.kind == "sign":
+        return "sign", f"sign({floats[0]}, {size}, &out);"
+    arrays = {field: _constant(op, field, constants, names) for field in ("scale", "shift", "weight", "bits")}
+    if op.kind == "affine":
+        plane = op.shape[1] * op.shape[2]
+        return "affine", f"affine({floats[0]}, {plane}, {size}, {arrays['scale']}, {arrays['shift']}, {limits}, &out);"
+    function = op.kind if op.kind in ("binary", "real") else "copy"
+    constants.append(_layer(f"layer{number}", step, op, arrays))
+    source = _address(planned, step.sources[0]) if step.sources[0] in planned.offsets else "x"
+    scale = f"&scale{step.sources[0].value}" if step.sources[0].activation is not None else "0"
+    return function, f"outputs(&layer{number}, {function}, {source}, {scale}, &out);"
+
+
+def _layer(name: str, step: Step, op: Op, arrays: dict[str, str]) -> str:
+    pool = step.pool
+    if op.kind in ("max_pool", "avg_pool"):
+        pool, op = op, _nothing(op)
+    pooled = op if pool is None else pool
+    pairs = [op.kernel, op.stride, op.padding, op.dilation]
+    fields: list[str] = [*map(str, (*op.source, *op.shape)), *(f"{{{a}, {b}}}" for a, b in pairs), str(op.groups)]
+    window = [(1, 1), (1, 1), (0, 0)] if pool is None else [pool.kernel, pool.stride, pool.padding]
+    fields += [*(f"{{{a}, {b}}}" for a, b in window), str(POOLS[None if pool is None else pool.kind])]
+    wide = step.sources[0].activation is not None and step.sources[0].activation.kind == "int16"
+    fields += [str(pooled.shape[1]), str(pooled.shape[2]), str(int(wide)), _number(op.low), _number(op.high)]
+    share = 1 if pool is None else 1 / math.prod(pool.kernel)
+    fields += [_number(pooled.low), _number(pooled.high), _number(share), *arrays.values()]
+    return f"static const layer {name} = {{{', '.join(fields)}}};\n"
+
+
+def _nothing(pool: Op) -> Op:
+    """The operation before a pool that stands alone: it hands each value on."""
+    return Op("copy", pool.name, pool.inputs, pool.source, pool.source, pool.rank)
+
+
+def _constant(op: Op, field: str, constants: list[str], names: dict[int, str]) -> str:
+    value: NDArray[np.generic] | None = getattr(op, field)
+    if value is None:
+        return "0"
+    if value.ctypes.data not in names:
+        names[value.ctypes.data] = f"{field}{len(names)}"
+        constants.append(_array(names[value.ctypes.data], tap_bits(op) if field == "bits" else value))
+    return names[value.ctypes.data]
+
+
+def tap_bits(op: Op) -> NDArray[np.uint8]:
+    """The mode's bits with the channels of a tap side by side, (O, kH, kW, bytes): eight of them cost one load."""
+    assert op.bits is not None
+    bits = np.unpackbits(op.bits[0], count=op.num_weights, bitorder="little").reshape(op.weight_shape)
+    return np.packbits(bits.transpose(0, 2, 3, 1), axis=-1, bitorder="little")
+
+
+def _template(used: set[str]) -> str:
+    """The parts of the template in `used`, and what comes before the first."""
+    first, *rest = re.split(r"/\* ---- @(\w+) ---- \*/\n", TEMPLATE.read_text(encoding="utf-8"))
+    parts = zip(rest[::2], rest[1::2], strict=True)
+    return first + "".join(text for part, text in parts if part in used)
 
 
 def _array(name: str, values: NDArray[np.generic]) -> str:
