@@ -226,7 +226,7 @@ def load() -> list[dict[str, Any]]:
     """All stored results of recipes, in the order of their names, their runs in the order of the recipe."""
     files = sorted((HERE / "results").glob("*.json"))
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    found = [r for r in found if isinstance(r.get("runs"), dict) or "figure" in r]
+    found = [r for r in found if "name" in r and (isinstance(r.get("runs"), dict) or "figure" in r)]
     for results in found:
         if "runs" in results and not is_study(results):
             _, _, recipe = recipe_of(results)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch import nn
 
 from bayesbinn.cli import main
@@ -53,6 +54,10 @@ def test_the_command_lines_run(tmp_path, monkeypatch):
     np.save(tmp_path / "inputs.npy", blobs((8, 8))["x_test"])
     rows = "".join(f"{i},{'Bern' if i % 3 else 'Chur'},{'yes' if i % 2 else 'no'}\n" for i in range(200))
     (tmp_path / "people.csv").write_text("age,town,paid\n" + rows)
+    for i in range(60):
+        picture = tmp_path / "photos" / ("cat" if i % 2 else "dog") / f"{i}.jpg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + i, 30), (200 * (i % 2), 4 * i, 0)).save(picture)
     monkeypatch.setenv("BAYESBINN_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for i, (_, command, *words) in enumerate(lines):

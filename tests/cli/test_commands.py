@@ -303,12 +303,13 @@ def test_predict_agrees_with_evaluate(cli, here):
 
 def test_inspect(cli, here):
     text = cli("inspect", "images").stdout
-    assert "input (1, 8, 8), 3 classes" in text
+    assert "input: float32 of shape 1×8×8 (channels, height, width), from -" in text
+    assert "\nclassification: 0, 1, 2\n" in text
     assert "16×64" in text
     result = json.loads(cli("inspect", "images", "--json").stdout)
     assert result["binary_weights"] == 64 * 16 + 16 * 3
     assert result["real_parameters"] == 2 * 16 + 2 * 3 + 1
-    assert result["bytes_as_bits"] == (64 * 16 + 16 * 3) // 8 + 4 * 39
+    assert result["bytes_as_bits"] == (64 * 16 + 16 * 3) // 8 + 4 * (39 + 16 + 3)  # the scales too
     assert [p["name"] for p in result["posterior"]] == ["3", "7", "total"]
     assert json.loads(cli("inspect", "ste", "--json").stdout)["posterior"] is None
     assert "no posterior: float learns one network" in cli("inspect", "float").stdout

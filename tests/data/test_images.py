@@ -47,7 +47,7 @@ def test_image_folders_that_are_refused(folder):
     refused(r"y_test holds class gren, training knows blue, red: leave it out, or train on it")
     (folder / "test" / "gren" / "0.png").unlink()
     picture(folder / "train" / "red" / "9.png", 0, size=(5, 6))
-    refused(r"9\.png has 5×6 pixels, .*0\.bmp 10×9: make all images of one size")
+    refused(r"9\.png has 5×6 pixels, .*0\.bmp 10×9: resize and crop all .*, say by --image-size 8")
     (folder / "train" / "red" / "9.png").write_bytes((folder / "train" / "red" / "0.png").read_bytes()[:50])
     refused(r"cannot read the image .*9\.png")
     (folder / "train" / "red" / "9.png").write_bytes(b"no image at all")

@@ -47,4 +47,4 @@ def test_the_histogram_of_a_layer_reaches_as_far_as_its_naturals(scale, limit):
 def test_a_network_without_a_posterior_has_no_histogram_and_a_size():
     assert natural_histograms(nn.Linear(2, 2)) == []
     size = network_size(binarize_(nn.Sequential(nn.Linear(9, 1))), copies=2)
-    assert size == {"binary_weights": 18, "real_parameters": 2, "bytes_as_bits": 12, "bytes_as_float32": 80}
+    assert size == {"binary_weights": 18, "real_parameters": 4, "bytes_as_bits": 20, "bytes_as_float32": 80}

@@ -36,21 +36,25 @@ def networks(draw_from):
 @settings(max_examples=30)
 @given(networks(), st.sampled_from(["signs", "zeros", "weights"]), st.floats(0.1, 10))
 def test_a_converted_network(net, init, magnitude):
-    parameters = sum(p.numel() for p in net.parameters())
+    parameters = {name: p.numel() for name, p in net.named_parameters()}
     keys, twin, x = list(net.state_dict()), copy.deepcopy(net), torch.randn(5, 2, 6)
     binarize_(net, init=init, magnitude=magnitude)
 
     binary, real = split_parameters(net)
-    assert sum(p.numel() for p in [*binary, *real]) == parameters
-    assert sorted(k.replace("natural", "weight") for k in net.state_dict()) == sorted(keys)
+    scales = {f"{name}.scale": len(layer.natural) for name, layer in binary_layers(net)}  # one per output channel
+    assert sum(p.numel() for p in [*binary, *real]) == sum(parameters.values()) + sum(scales.values())
+    assert sorted(k.replace("natural", "weight") for k in net.state_dict()) == sorted([*keys, *scales])
+
+    def scaled(weight, layer):
+        return weight * layer.scales.reshape(-1, *[1] * (weight.ndim - 1))
 
     with torch.no_grad():
         for name, layer in binary_layers(net):
-            twin.get_submodule(name).weight.copy_(layer.weight * layer.unit)
+            twin.get_submodule(name).weight.copy_(scaled(layer.weight, layer))
     torch.testing.assert_close(net.eval()(x), twin.eval()(x), rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         for name, weight in draw(net, torch.Generator().manual_seed(3)).items():
-            twin.get_submodule(name).weight.copy_(weight * net.get_submodule(name).unit)
+            twin.get_submodule(name).weight.copy_(scaled(weight, net.get_submodule(name)))
         with sampled_weights(net, seed=3):
             torch.testing.assert_close(net(x), twin(x), rtol=1e-4, atol=1e-5)
 

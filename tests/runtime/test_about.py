@@ -8,7 +8,7 @@ from torch import nn
 from bayesbinn import deploy, runtime
 from bayesbinn.nn import Gaussian, binarize_
 from bayesbinn.runtime import About, FormatError
-from bayesbinn.runtime.about import check_about
+from bayesbinn.runtime.about import check_about, input_text
 
 COLUMN = {"name": "a", "kind": "number", "fill": 0.0, "missing": True, "mean": 1.0, "std": 2.0}
 
@@ -67,3 +67,32 @@ def test_a_regression_is_in_the_targets_units():
 def test_what_does_not_fit_is_refused(found, message):
     with pytest.raises(FormatError, match=message):
         check_about(found, (3,), (2,))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"range": [1.0]}, "range must be two finite numbers"),
+        ({"range": [2.0, 1.0]}, "range must be two finite numbers"),
+        ({"range": [0.0, float("inf")]}, "range must be two finite numbers"),
+        ({"range": [False, True]}, "range must be two finite numbers"),
+        ({"image_size": 8}, r"image_size of 8 does not fit an input of shape \(3, 9, 9\)"),
+        ({"image_size": 9.0}, "image_size of 9.0"),
+        ({"image_size": True}, "image_size of True"),
+    ],
+)
+def test_what_is_said_of_inputs_is_checked(found, message):
+    with pytest.raises(FormatError, match=message):
+        check_about(found, (3, 9, 9), (2,))
+
+
+def test_what_a_network_takes_is_said_in_words():
+    about = check_about({"range": [0, 255], "image_size": 9}, (3, 9, 9), (2,))
+    assert about == About(range=(0.0, 255.0), image_size=9)
+    assert about.as_json() == {"task": "classification", "range": [0.0, 255.0], "image_size": 9}
+    assert input_text((3, 9, 9), about) == (
+        "float32 of shape 3×9×9 (channels, height, width), from 0 to 255 as in training, without further "
+        "normalisation; images with the short side resized to 9 pixels (bicubic, antialiased), cropped to the "
+        "centre 9×9"
+    )
+    assert input_text((2,), About(columns=(COLUMN,))) == "float32 of shape 2 (numbers), made of 1 columns"

@@ -91,8 +91,10 @@ def evaluate(
             )
     net, config, description = loaded[runs[0]]
     _check_alike(loaded, data is None, scale, batch_norm == "own")
-    kept = ("classes", "offset", "features", "limits", "target", "task", "columns")
+    kept = ("classes", "offset", "features", "limits", "target", "task", "columns", "image_size")
     known = {key: description[key] for key in kept}
+    known["channels"] = description["input_shape"][0] if len(description["input_shape"]) == 3 else 0
+    known["skip_damaged"] = config.skip_damaged
     own = load_data(config.data, config.validation, **known)
     changed = _changed(own, loaded)
     test = own if data is None or absolute(data) == config.data else load_data(data, **known)

@@ -144,9 +144,17 @@ def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations:
 
 def about(net: nn.Module, description: dict[str, Any]) -> deploy.About:
     """What the network of a run is for."""
-    classes, columns = (tuple(description[name]) for name in ("classes", "columns"))
-    noise = likelihood_of(net).noise_std()
-    return deploy.About(description["task"], description["target"], classes, noise, columns)
+    classes, columns, limits = (tuple(description[name]) for name in ("classes", "columns", "limits"))
+    known = limits and not columns
+    return deploy.About(
+        description["task"],
+        description["target"],
+        classes,
+        likelihood_of(net).noise_std(),
+        columns,
+        (min(low for low, _ in limits), max(high for _, high in limits)) if known else (),
+        description["image_size"],
+    )
 
 
 def read_program(run: Path, raw: bytes) -> deploy.Program:

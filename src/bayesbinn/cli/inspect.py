@@ -10,8 +10,9 @@ import click
 from ..evaluation.figures import network_size
 from ..nn import binary_layers
 from ..posterior import has_posterior, posterior_summary
-from ..runtime.about import About
+from ..runtime.about import About, input_text
 from ..training import load_run
+from .export import about as about_of
 from .tables import table
 
 
@@ -26,10 +27,12 @@ def inspect(run: Path, as_json: bool) -> None:
 
         program = read_program(run, packed_bytes(run))
         held = describe(program)
+        takes = input_text(program.input_shape, program.about)
         if as_json:
-            click.echo(json.dumps({**dataclasses.asdict(held), "about": program.about.as_json()}, indent=2))
+            said = {"about": program.about.as_json(), "input": takes}
+            click.echo(json.dumps({**dataclasses.asdict(held), **said}, indent=2))
         else:
-            click.echo("\n".join([str(held), *about_lines(program.about)]))
+            click.echo("\n".join([str(held), f"input: {takes}", *about_lines(program.about)]))
         return
     net, config, description = load_run(run)
     binary = dict(binary_layers(net))
@@ -50,7 +53,8 @@ def inspect(run: Path, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
         return
     click.echo(f"{config.model} for {config.data}, trained with {config.method}")
-    click.echo(f"input {description['input_shape']}, {_outputs(description)}")
+    about = about_of(net, description)
+    click.echo("\n".join([f"input: {input_text(description['input_shape'], about)}", *about_lines(about)]))
     rows = [["layer", "type", "shape", "weights"]]
     for name, layer in binary.items():
         shape = "×".join(map(str, layer.natural.shape))
@@ -79,9 +83,3 @@ def about_lines(about: About) -> list[str]:
     what += f" with a noise of {about.noise:.4g}" if about.noise else ""
     columns = ", ".join(f"{column['name']} ({column['kind']})" for column in about.columns)
     return [what, *([f"columns: {columns}"] if columns else [])]
-
-
-def _outputs(description: dict[str, Any]) -> str:
-    if description["task"] == "classification":
-        return f"{description['num_outputs']} classes"
-    return f"a {description['task']}" + (f" of {description['target']}" if description["target"] else "")

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def predict(
     its aleatoric part (the noise of the data) and its epistemic part (what the networks disagree on).
     """
     p = _of_file(run, samples) if run.is_file() or run.suffix == ".bbnn" else _of_run(run, samples, seed, device)
-    inputs = [(file, *p.read(file)) for file in files]  # all, before any output
+    inputs, errors = _read(p, files)  # all, before any output
     show_notes([*p.notes, *(note for _, _, notes in inputs for note in notes)], quiet)
     columns, rows = ROWS[p.about.task]
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -72,12 +72,32 @@ def predict(
             else:
                 cells = (columns[name].format(value) for name, value in shown.items())
                 writer.writerow([file, i, *cells])
+    if errors:
+        click.echo("\n".join(f"error: {error}" for error in errors), err=True)
+        sys.exit(1)
+
+
+def _read(p: Predictor, files: Sequence[Path]) -> tuple[list[tuple[Path, Any, tuple[str, ...]]], list[UserError]]:
+    """(file, inputs, notes) of the files that can be read, and why the others cannot.
+
+    Raises:
+        UserError: if none can be read: the first reason.
+    """
+    inputs, errors = [], []
+    for file in files:
+        try:
+            inputs.append((file, *p.read(file)))
+        except UserError as error:
+            errors.append(error)
+    if not inputs:
+        raise errors[0]
+    return inputs, errors
 
 
 def _of_run(run: Path, samples: int | None, seed: int, device: str) -> Predictor:
     net, config, description = load_run(run, device)
     check_one_task(run, config)
-    known = [description[key] for key in ("input_shape", "offset", "features", "limits", "columns")]
+    known = [description[key] for key in ("input_shape", "offset", "features", "limits", "columns", "image_size")]
     count = SAMPLES if samples is None else samples
     if not has_posterior(net):
         refuse_options(
@@ -111,8 +131,12 @@ def _of_file(file: Path, samples: int | None) -> Predictor:
         raise
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
-    shape, columns = net.program.input_shape, net.about.columns
+    shape, about = net.program.input_shape, net.about
+    limits = ((about.range[0], about.range[1]),) if about.range and len(shape) == 3 else ()
     ask = {"classification": net.predict_uncertainty, "regression": net.predict_regression}[net.about.task]
+
+    def read(path: Path) -> tuple[Any, tuple[str, ...]]:
+        return read_inputs(path, shape, limits=limits, columns=about.columns, image_size=about.image_size)
 
     def predicted(x: Any) -> Any:
         try:
@@ -120,7 +144,7 @@ def _of_file(file: Path, samples: int | None) -> Predictor:
         except ValueError as error:
             raise UserError(f"{file}: {error}") from None
 
-    return Predictor(net.about, lambda path: read_inputs(path, shape, columns=columns), predicted)
+    return Predictor(about, read, predicted)
 
 
 def _class_rows(p: Any, about: About) -> Iterator[Row]:

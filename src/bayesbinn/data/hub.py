@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import UserError
-from .images import stacked
+from .images import AS_THEY_ARE, Images, stacked
 from .labels import named_alike
 from .source import Array, Source, some
 
@@ -11,7 +11,7 @@ INPUTS = ("image", "img", "x", "features")
 LABELS = ("label", "fine_label", "y", "labels")
 
 
-def read_hub(name: str) -> Source:
+def read_hub(name: str, images: Images = AS_THEY_ARE) -> Source:
     """The splits train and test of a data set of the hub, its first column of `INPUTS` and of `LABELS`.
 
     Raises:
@@ -37,7 +37,7 @@ def read_hub(name: str) -> Source:
         y_key = next((c for c in LABELS if c in columns), None)
         if x_key is None or y_key is None:
             raise UserError(f"hf:{name} has columns {', '.join(columns)}: an image and a label column are needed")
-        inputs, changed = stacked(f"hf:{name}", sets[part][x_key])
+        inputs, changed = stacked(f"hf:{name}", sets[part][x_key], images)
         own = tuple(getattr(getattr(sets[part], "features", {}).get(y_key), "names", ()))
         names = names or own
         parts.append((inputs, named_alike(f"hf:{name}: y_{part}", np.asarray(sets[part][y_key]), names, own)))

@@ -1,8 +1,9 @@
-"""Images: read as a person sees them, into 0 to 255, from files and folders of classes."""
+"""Images: read as a person sees them, into 0 to 255, and brought to one size."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,34 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .source import Array, Source, as_array, some
+from .source import Array, as_array, some
 
 GRAY = ("1", "L", "LA", "I;16")  # modes of images without colour
+TINT = 24  # of 255: what JPEG may add to grey
+LARGE = 64  # pixels
 DEEP = re.compile(r";16[BLN]")  # Pillow's way to say 16 bits per channel of a file
 
 
-def read_image_folder(folder: str) -> Source:
-    """The data set in DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, in every format that Pillow reads.
+@dataclass(frozen=True)
+class Images:
+    """How images are read.
 
-    Hidden files and folders and what is no image are left out, with a note.
-
-    Raises:
-        UserError: for a part without images, an image that cannot be read, or images of several sizes.
+    Attributes:
+        size: the short side becomes N pixels and the centre N×N is kept; 0: they are as large as they are.
+        channels: 1 grey, 3 colours; 0: as most of the training images have.
+        skip_damaged: files that cannot be read are left out, not refused.
     """
-    root = Path(folder).expanduser()
-    notes = _Notes(root)
-    train, test = (_part(root / part, notes) for part in ("train", "test"))
-    return Source(train, test, notes=notes.lines())
+
+    size: int = 0
+    channels: int = 0
+    skip_damaged: bool = False
 
 
-def read_image(path: Path, gray: bool) -> tuple[Array, tuple[str, ...]]:
-    """An image file as (H, W) if gray, else (H, W, 3), of 0 to 255, and what was changed; see `pixels`.
+AS_THEY_ARE = Images()
+
+
+def read_image(path: Path, gray: bool, size: int = 0) -> tuple[Array, tuple[str, ...]]:
+    """An image file as (H, W) if gray, else (H, W, 3), of 0 to 255, and what was changed; see `pixels` and `fitted`.
 
     Raises:
         UserError: if there is no Pillow, no file, or no image in it.
@@ -39,15 +46,25 @@ def read_image(path: Path, gray: bool) -> tuple[Array, tuple[str, ...]]:
     pillow = _pillow()
     try:
         with pillow.open(path) as image:
-            return pixels(image, gray)
+            return pixels(image, gray, size)
     except FileNotFoundError:
         raise UserError(f"no file at {path}: give an existing image") from None
     except Exception as error:  # a damaged image can raise nearly anything
         raise UserError(f"cannot read the image {path} ({error}): replace or remove it") from None
 
 
-def pixels(image: Any, gray: bool) -> tuple[Array, tuple[str, ...]]:
-    """A Pillow image as a person sees it, and what was changed in words that follow "has".
+def image_head(path: Path) -> tuple[tuple[int, int], str] | None:
+    """((width, height), Pillow's mode) of an image file, without reading its pixels; None if it cannot be opened."""
+    pillow = _pillow()
+    try:
+        with pillow.open(path) as image:
+            return image.size, image.mode
+    except Exception:  # whoever reads it will say why
+        return None
+
+
+def pixels(image: Any, gray: bool, size: int = 0) -> tuple[Array, tuple[str, ...]]:
+    """A Pillow image as a person sees it, `fitted` to a size, and what was changed in words that follow "has".
 
     uint8, or float32 (in 0 to 255 too) where a gray image has 16 bits; turned as its EXIF says; transparent parts are
     white; palettes and CMYK become RGB.
@@ -66,36 +83,88 @@ def pixels(image: Any, gray: bool) -> tuple[Array, tuple[str, ...]]:
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are 32-bit numbers of unknown range, 8 and 16 bits have one")
     if image.mode.startswith("I;16"):
-        array = np.asarray(image).astype(np.float32) / 257
-        return array if gray else np.repeat(array[..., None], 3, axis=-1), tuple(remarks)
+        array, more = fitted(np.asarray(image).astype(np.float32) / 257, size)
+        return array if gray else np.repeat(array[..., None], 3, axis=-1), (*remarks, *more)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] < 255:
             remarks.append("transparent parts: they become white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("L" if gray else "RGB")), tuple(remarks)
+    if gray and image.mode not in GRAY and _colourful(np.asarray(image.convert("RGB"))):
+        remarks.append("colours: they become grey")
+    array, more = fitted(np.asarray(image.convert("L" if gray else "RGB")), size)
+    return array, (*remarks, *more)
 
 
-def stacked(what: str, inputs: Iterable[Any]) -> tuple[Array, tuple[str, ...]]:
+def _colourful(image: Array) -> bool:
+    """Whether an RGB image is more than grey that a lossy format has tinted."""
+    return bool((np.ptp(image, axis=-1) > TINT).mean() > 0.001)
+
+
+def fitted(image: Array, size: int) -> tuple[Array, tuple[str, ...]]:
+    """The centre of an image whose short side is resized to N pixels, and what that did in words that follow "has".
+
+    Bicubic, as wide as the reduction (Pillow's own), within the image's smallest and largest value; 0 is no change.
+
+    Shapes: image (H, W) or (H, W, C); the result (N, N) or (N, N, C), uint8 if the image was.
+
+    >>> fitted(np.full((6, 4, 3), 7, np.uint8), 2)[0].shape
+    (2, 2, 3)
+    """
+    height, width = image.shape[:2]
+    if not size or height == width == size:
+        return image, ()
+    short, remarks = min(height, width), []
+    if short < size:
+        remarks.append(f"fewer than {size} pixels on the short side: they are enlarged")
+    if max(height, width) > 2 * short:
+        remarks.append("one side more than twice as long as the other: more than half of them is cropped")
+    pillow, left, top = _pillow(), (width - short) / 2, (height - short) / 2
+    low, high = image.min(), image.max()
+    planes = []
+    for plane in np.moveaxis(image, -1, 0) if image.ndim == 3 else [image]:
+        exact = plane if image.dtype == np.uint8 else (plane - low).astype(np.float32)
+        made = pillow.fromarray(exact).resize(
+            (size, size), pillow.Resampling.BICUBIC, box=(left, top, left + short, top + short)
+        )
+        planes.append(np.asarray(made))
+    array = np.stack(planes, axis=-1) if image.ndim == 3 else planes[0]
+    return array if image.dtype == np.uint8 else np.clip(array + low, low, high).astype(image.dtype), tuple(remarks)
+
+
+def suggested(sides: Iterable[int]) -> int:
+    """A size for images of these short sides: that of most, but no larger than a small network learns from.
+
+    >>> suggested([500, 600, 700]), suggested([30, 50]), suggested([5])
+    (64, 40, 5)
+    """
+    middle = int(np.median(list(sides)))
+    return min(LARGE, middle - middle % 8 or middle)
+
+
+def stacked(what: str, inputs: Iterable[Any], wanted: Images = AS_THEY_ARE) -> tuple[Array, tuple[str, ...]]:
     """One array of many arrays, tensors or Pillow images (gray if all are), and notes of what the images had.
 
     Raises:
         UserError: for inputs of different shapes.
     """
     inputs, remarks = list(inputs), Counter[str]()
+    fix = "make them equal"
     if all(hasattr(x, "getbands") for x in inputs):  # Pillow is loaded only if somebody has made one
-        gray = all(image.mode in GRAY for image in inputs)
-        read = [pixels(image, gray) for image in inputs]
+        fix = f"resize and crop them all, say by --image-size {suggested(min(image.size) for image in inputs)}"
+        gray = wanted.channels == 1 if wanted.channels else all(image.mode in GRAY for image in inputs)
+        read = [pixels(image, gray, wanted.size) for image in inputs]
         inputs = [array for array, _ in read]
         remarks.update(remark for _, own in read for remark in own)
     arrays = [as_array(x) for x in inputs]
     shapes = sorted({x.shape for x in arrays})
     if len(shapes) > 1:
-        raise UserError(f"{what} has inputs of different shapes, {some(shapes)}: make them equal")
-    return np.stack(arrays), _counted(remarks)
+        raise UserError(f"{what} has inputs of different shapes, {some(shapes)}: {fix}")
+    return np.stack(arrays), counted(remarks)
 
 
-def _counted(remarks: Counter[str]) -> tuple[str, ...]:
+def counted(remarks: Counter[str]) -> tuple[str, ...]:
+    """A note for each remark of `pixels`, with how many images it is of."""
     return tuple(f"{count} images have {remark}" for remark, count in remarks.items())
 
 
@@ -112,48 +181,3 @@ def _pillow() -> Any:
     except ImportError:
         raise UserError("reading image files needs Pillow: pip install 'bayesbinn[data]'") from None
     return Image
-
-
-class _Notes:
-    """Counts what was left out of a folder, and what its images have."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.hidden: list[Path] = []
-        self.others: list[Path] = []
-        self.remarks: Counter[str] = Counter()
-
-    def visible(self, folder: Path) -> list[Path]:
-        """What is in a folder, in order, without the hidden files of editors and file managers."""
-        inside = sorted(folder.iterdir()) if folder.is_dir() else []
-        self.hidden += [path for path in inside if path.name.startswith(".")]
-        return [path for path in inside if not path.name.startswith(".")]
-
-    def lines(self) -> tuple[str, ...]:
-        kinds = {"hidden": self.hidden, "no images of a class": self.others}
-        left_out = [
-            f"{len(paths)} files or folders are {kind} and left out: {some(p.relative_to(self.root) for p in paths)}"
-            for kind, paths in kinds.items()
-            if paths
-        ]
-        return (*left_out, *_counted(self.remarks))
-
-
-def _part(folder: Path, notes: _Notes) -> tuple[Array, Array]:
-    files: list[Path] = []
-    for one in notes.visible(folder):
-        inside = notes.visible(one)
-        found = [file for file in inside if file.suffix.lower() in image_suffixes() and file.is_file()]
-        notes.others += sorted({*inside} - {*found}) if found else [one]
-        files += found
-    if not files:
-        raise UserError(f"no images under {folder}: expected {folder}/CLASS/*.png")
-    images: list[Array] = []
-    for file in files:
-        image, remarks = read_image(file, gray=False)
-        if images and image.shape != images[0].shape:
-            sizes = [f"{i.shape[1]}×{i.shape[0]}" for i in (image, images[0])]
-            raise UserError(f"{file} has {sizes[0]} pixels, {files[0]} {sizes[1]}: make all images of one size")
-        images.append(image)
-        notes.remarks.update(remarks)
-    return np.stack(images), np.array([file.parent.name for file in files])

@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ..errors import UserError
-from .images import stacked
+from .images import AS_THEY_ARE, Images, stacked
 from .labels import named_alike
 from .npz import ARRAYS, LAYOUT
 from .source import Array, Source, as_array
@@ -16,7 +16,7 @@ FORMS = "(x, y), ((x_train, y_train), (x_test, y_test)), a dict of x_train, y_tr
 _Part = tuple[Array, Array]
 
 
-def from_memory(data: Any) -> Source:
+def from_memory(data: Any, images: Images = AS_THEY_ARE) -> Source:
     """The data set in any of `FORMS`; x and y are arrays, tensors or lists, and the test part may be missing.
 
     Raises:
@@ -29,12 +29,12 @@ def from_memory(data: Any) -> Source:
         return _from_dict(data)
     pair = isinstance(data, tuple | list) and len(data) == 2
     if pair and all(isinstance(part, tuple | Dataset) for part in data):
-        (train, notes), (test, more) = map(_part, data)
+        (train, notes), (test, more) = (_part(part, images) for part in data)
         names, own = map(_class_names, data)
         test = test[0], named_alike("the test part", test[1], names, own)
         return Source(train, test, names or own, notes=tuple(dict.fromkeys((*notes, *more))))
     if pair or isinstance(data, Dataset):
-        train, notes = _part(data)
+        train, notes = _part(data, images)
         return Source(train, None, _class_names(data), notes=notes)
     hint = "its .dataset" if hasattr(data, "dataset") else f"a name, {FORMS}"  # of a DataLoader
     raise UserError(f"cannot read data of type {type(data).__name__}: give {hint}")
@@ -49,7 +49,7 @@ def _from_dict(data: Mapping[str, Any]) -> Source:
     return Source((x_train, y_train), (test[0], test[1]) if test else None, layout=layout)
 
 
-def _part(part: Any) -> tuple[_Part, tuple[str, ...]]:
+def _part(part: Any, images: Images) -> tuple[_Part, tuple[str, ...]]:
     """(x, y), and notes; of a Dataset, every example as it is read once."""
     if isinstance(part, TensorDataset):
         part = part.tensors
@@ -63,7 +63,7 @@ def _part(part: Any) -> tuple[_Part, tuple[str, ...]]:
     examples: list[Any] = [part[i] for i in range(len(part))]
     if not all(isinstance(example, tuple | list) and len(example) == 2 for example in examples):
         raise UserError(f"the examples of {kind} are no pairs (input, label): make them so")
-    x, notes = stacked(kind, (x for x, _ in examples))
+    x, notes = stacked(kind, (x for x, _ in examples), images)
     y = np.asarray([y.item() if hasattr(y, "item") else y for _, y in examples])
     return (x, y), (f"the examples of {kind} were read once: what it changes at random stays as drawn", *notes)
 

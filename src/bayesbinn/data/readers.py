@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import UserError, unknown
 from .hub import read_hub
-from .images import read_image_folder
+from .image_folder import read_image_folder
+from .images import Images
 from .npz import read_npz
 from .source import SPLIT_SEED, Source
 from .table_source import FILES, Wanted, table_source
@@ -27,7 +28,7 @@ HUB_NAMES = {
 ARRAYS = Wanted()  # no target: what is named is no table of mixed columns
 
 
-def _needs_target(file: str) -> Source:
+def _needs_target(file: str, images: Images) -> Source:
     raise UserError(f"parquet:{file} is a table: say which column to predict by --target NAME")
 
 
@@ -35,14 +36,14 @@ def _needs_target(file: str) -> Source:
 class Reader:
     """How to read `KIND:WHERE`; `where` names it in messages, and `local` says that it is a path."""
 
-    read: Callable[[str], Source]
+    read: Callable[[str, Images], Source]
     where: str
     local: bool = True
 
 
 READERS = {
-    "npz": Reader(read_npz, "FILE"),
-    "csv": Reader(read_csv, "FILE"),
+    "npz": Reader(lambda file, images: read_npz(file), "FILE"),
+    "csv": Reader(lambda file, images: read_csv(file), "FILE"),
     "parquet": Reader(_needs_target, "FILE"),
     "imagefolder": Reader(read_image_folder, "DIR"),
     "hf": Reader(read_hub, "NAME", local=False),
@@ -61,17 +62,17 @@ def read_set(name: str, wanted: Wanted = ARRAYS) -> Source:
     if wanted.target:
         tables = ", ".join(f"{kind}:FILE" for kind in FILES)
         raise UserError(f"target {wanted.target!r} is for tables ({tables}), {name} is none: leave it out")
-    source = _read_set(name, kind, where)
+    source = _read_set(name, kind, where, wanted.images)
     return wanted.applied(source)
 
 
-def _read_set(name: str, kind: str, where: str) -> Source:
+def _read_set(name: str, kind: str, where: str, images: Images) -> Source:
     if where and kind in READERS:
-        return READERS[kind].read(where)
+        return READERS[kind].read(where, images)
     if name == "digits":
         return _digits()
     if name in HUB_NAMES:
-        return _named(name)
+        return _named(name, images)
     raise unknown("data set", name, ["digits", *HUB_NAMES, *(f"{kind}:{r.where}" for kind, r in READERS.items())])
 
 
@@ -96,13 +97,13 @@ def _digits() -> Source:
     return Source((x[:1437], y[:1437]), (x[1437:], y[1437:]))
 
 
-def _named(name: str) -> Source:
+def _named(name: str, images: Images) -> Source:
     folder = os.environ.get(DATA_FOLDER)
     file = Path(folder or "").expanduser() / f"{name}.npz"
     if folder and file.exists():
         return read_npz(str(file))
     try:
-        return replace(read_hub(HUB_NAMES[name]), names=())  # numbered, as in the file of that name
+        return replace(read_hub(HUB_NAMES[name], images), names=())  # numbered, as in the file of that name
     except UserError as error:
         now = f"there is no {file}" if folder else "it is not set"
         raise UserError(

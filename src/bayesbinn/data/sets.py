@@ -21,6 +21,8 @@ from .checks import (
     shifted,
     statistics,
 )
+from .images import AS_THEY_ARE, Images
+from .inputs import fit_images
 from .labels import check_features, numbering
 from .memory import from_memory
 from .readers import read_set
@@ -48,6 +50,7 @@ class Data:
         target: the name of what is predicted, where it has one.
         target_mean, target_std: of the training part of a regression; else 0 and 1.
         columns: of a table, how each of its columns became inputs (`runtime.preparation`).
+        images: how images were read, see `images.Images`.
         fingerprint: sizes and a digest, to recognise the data.
         notes: what was left out or changed, a sentence each.
     """
@@ -69,6 +72,7 @@ class Data:
     target_mean: float = 0.0
     target_std: float = 1.0
     columns: tuple[Mapping[str, Any], ...] = ()
+    images: Images = AS_THEY_ARE
 
     @property
     def num_classes(self) -> int:
@@ -112,6 +116,9 @@ def load_data(
     target: str = "",
     task: str = AUTO,
     columns: Sequence[Mapping[str, Any]] | None = None,
+    image_size: int = 0,
+    channels: int = 0,
+    skip_damaged: bool = False,
 ) -> Data:
     """A data set by name, or from memory.
 
@@ -130,6 +137,9 @@ def load_data(
         target: the column of a table to predict.
         task: `classification`, `regression`, or `auto`: for a table as its target shows, else classification.
         columns: how the columns of that table became inputs, as `classes`; None: that is found on the training part.
+        image_size: N: of every image the short side is resized to N pixels, and the centre N×N is kept.
+        channels: of image files: 1 grey, 3 colours; 0: as most of the training images have.
+        skip_damaged: leave image files out that cannot be read (`imagefolder:DIR`), instead of refusing them.
 
     Raises:
         UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together; it names the
@@ -143,15 +153,18 @@ def load_data(
     if not 0 <= validation < 1:
         raise UserError(f"validation must be a share of the training set, at least 0 and below 1, got {validation}")
     if isinstance(data, Data):
-        if target or task not in (AUTO, data.task):
-            raise UserError(f"{data.name} is loaded already: give target and task to load_data, which made it")
+        if target or task not in (AUTO, data.task) or image_size not in (0, data.images.size):
+            raise UserError(
+                f"{data.name} is loaded already: give target, task and image_size to load_data, which made it"
+            )
         return data if validation == 0 else _held_out(data, validation)
-    named, wanted = isinstance(data, str), Wanted(target, task, columns)
+    images = Images(image_size, channels, skip_damaged)
+    named, wanted = isinstance(data, str), Wanted(target, task, columns, images)
     if named:
         source = read_set(data, wanted)
     else:
-        source = table_source(name or "data", data, wanted) if target else wanted.applied(from_memory(data))
-    made = _made(name or (data if named else "data"), source, classes, offset, features, limits)
+        source = table_source(name or "data", data, wanted) if target else wanted.applied(from_memory(data, images))
+    made = _made(name or (data if named else "data"), source, classes, offset, features, limits, images)
     return _held_out(made, validation) if validation else made
 
 
@@ -195,19 +208,21 @@ def _made(
     offset: Sequence[float] | None,
     features: Sequence[str],
     limits: Limits = (),
+    images: Images = AS_THEY_ARE,
 ) -> Data:
-    """The data of a source, checked; none is held out for validation."""
+    """The data of a source, checked; none is held out for validation but what the source holds out."""
     check_features(name, source.features, features)
     targets = TARGETS[source.task]
-    x, names = _checked(name, "train", source.train, source)
-    notes = list(source.notes)
+    x, names, more = _checked(name, "train", source.train, source, images)
+    notes = [*source.notes, *more]
     if source.test is None:
         chosen, note = targets.held_out(name, names)
         notes.append(note)
         x_test, names_test = x[torch.from_numpy(chosen)], names[chosen]
         x, names = x[torch.from_numpy(~chosen)], names[~chosen]
     else:
-        x_test, names_test = _checked(name, "test", source.test, source)
+        x_test, names_test, more = _checked(name, "test", source.test, source, images)
+        notes += more
     if x.shape[1:] != x_test.shape[1:]:
         shapes = f"{tuple(x.shape[1:])} and {tuple(x_test.shape[1:])}"
         raise UserError(f"{name}: inputs of x_train and x_test differ in shape, {shapes}: make them equal")
@@ -224,18 +239,27 @@ def _made(
             )
     limits = limits or find_limits(x)
     notes += other_units(f"{name}: x_test", x_test, limits, source.features)
-    train = Examples(shifted(f"{name}: x_train", x, offset), targets.tensor(f"{name}: y_train", names, classes))
-    test = Examples(shifted(f"{name}: x_test", x_test, offset), targets.tensor(f"{name}: y_test", names_test, classes))
+
+    def part(what: str, x: Tensor, names: Array) -> Examples:
+        tensors = shifted(f"{name}: x_{what}", x, offset), targets.tensor(f"{name}: y_{what}", names, classes)
+        return Examples(*tensors)
+
+    train, test = part("train", x, names), part("test", x_test, names_test)
+    validation = None
+    if source.validation is not None:
+        held_out, names_held_out, more = _checked(name, "validation", source.validation, source, images)
+        validation = part("validation", held_out, names_held_out)
+        notes += more
     constant = int((train.x.amax(0) == train.x.amin(0)).sum()) if train.x.ndim == 2 else 0
     if constant:
         notes.append(f"{constant} of {train.x.shape[1]} features of {name} are the same in every training example")
-    digest = fingerprint(classes, (train.x, train.y), (test.x, test.y))
+    digest = fingerprint(classes, *((p.x, p.y) for p in (train, validation, test) if p is not None))
     mean, std = statistics(train.x)
     target_mean, target_std = (0.0, 1.0) if classes else spread(name, names)
     return Data(
         name,
         train,
-        None,
+        validation,
         test,
         tuple(classes),
         mean,
@@ -250,12 +274,15 @@ def _made(
         target_mean,
         target_std,
         tuple(source.columns),
+        images,
     )
 
 
-def _checked(name: str, part: str, pair: tuple[Array, Array], source: Source) -> tuple[Tensor, Array]:
-    x = checked_inputs(f"{name}: x_{part}", pair[0], source.layout)
-    return x, TARGETS[source.task].checked(f"{name}: y_{part}", pair[1], len(x), source.names)
+def _checked(
+    name: str, part: str, pair: tuple[Array, Array], source: Source, images: Images
+) -> tuple[Tensor, Array, tuple[str, ...]]:
+    x, notes = fit_images(name, checked_inputs(f"{name}: x_{part}", pair[0], source.layout), images.size)
+    return x, TARGETS[source.task].checked(f"{name}: y_{part}", pair[1], len(x), source.names), notes
 
 
 def _held_out(data: Data, share: float) -> Data:

@@ -20,6 +20,7 @@ class Source:
 
     Attributes:
         train, test: (x, y) of each part; a test part of None is drawn from the training part.
+        validation: (x, y) held out for choosing settings, where the source has such a part.
         names: what the labels 0, 1, ... are called, where the source says so; else the labels are the names.
         layout: `channels-first` or `channels-last` where the source says so; "" to tell by the shape.
         features: names of the columns of x, where it has any.
@@ -38,6 +39,7 @@ class Source:
     task: str = "classification"
     target: str = ""
     columns: Sequence[Mapping[str, Any]] = ()
+    validation: tuple[Array, Array] | None = None
 
 
 def as_array(values: Any) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UserError, unknown
 from ..runtime.columns import Cell, as_columns, cells, number
 from ..runtime.preparation import feature_names, prepare
+from .images import AS_THEY_ARE, Images
 from .prepare import fit_columns
 from .source import Array, Source, some
 from .tables import SPLIT, read_columns
@@ -27,11 +28,13 @@ class Wanted:
         target: the column of a table to predict; "": the data are no table of mixed columns.
         task: of `TARGETS`, or `auto`: see `find_task`; without a target, `auto` is classification.
         columns: how training made numbers of the other columns; None: it is found on the training rows.
+        images: how images are read.
     """
 
     target: str = ""
     task: str = AUTO
     columns: Sequence[Column] | None = None
+    images: Images = AS_THEY_ARE
 
     def applied(self, source: Source) -> Source:
         """A source of arrays, whose labels are what is asked for; the names of its classes end where it has none."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..files import write_bytes
 from ..runtime.program import LEVELS, Op, Program
+from .about_texts import about_c
 from .c_arduino import to_arduino
 from .c_plan import Buffer, Plan, Step, plan
 from .c_targets import Budget, budget_of
@@ -55,7 +56,7 @@ enum {{ {name.upper()}_INPUTS = {inputs}, {name.upper()}_OUTPUTS = {outputs} }};
 extern "C" {{
 #endif
 
-/* x: {"×".join(map(str, program.input_shape))} floats; y: {"×".join(map(str, program.output_shape))} floats */
+{about_c(program, name.upper())}
 void {name}_run(const float *x, float *y);
 
 #ifdef __cplusplus

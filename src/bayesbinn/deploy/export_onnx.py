@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..runtime.numpy_engine import signs
 from ..runtime.program import Op, Program, user_shape
+from .about_texts import about_texts
 
 BLOCK = 32  # of MatMulNBits: the smallest, which wastes least on ragged rows
 CUSTOM = "qonnx.custom_op.general"
@@ -67,6 +68,7 @@ class _Graph:
         domains = {node.domain for node in self.nodes if node.domain}
         imports = [helper.make_opsetid("", 17), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
         model = helper.make_model(graph, opset_imports=imports, ir_version=8, producer_name="bayesbinn")
+        helper.set_model_props(model, about_texts(self.program))
         raw: bytes = model.SerializeToString()
         return raw
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import metrics
-from ..nn import binary_layers
+from ..nn import binary_layers, summary
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
 
@@ -87,18 +87,17 @@ def natural_histograms(net: nn.Module) -> list[dict[str, Any]]:
 
 
 def network_size(net: nn.Module, copies: int = 1) -> dict[str, int]:
-    """Numbers and bytes of the parameters, `copies` times: binary weights as bits and as float32, the rest as float32.
+    """Numbers and bytes of the parameters, `copies` times: as bits with scales, and of the float network (float32).
 
     >>> network_size(nn.Linear(4, 2))["bytes_as_float32"]
     40
     """
-    binary = sum(layer.natural.numel() for _, layer in binary_layers(net))
-    real = sum(p.numel() for p in net.parameters()) - binary
+    found = summary(net)
     return {
-        "binary_weights": copies * binary,
-        "real_parameters": copies * real,
-        "bytes_as_bits": copies * ((binary + 7) // 8 + 4 * real),
-        "bytes_as_float32": copies * 4 * (binary + real),
+        "binary_weights": copies * found.num_binary,
+        "real_parameters": copies * found.num_real,
+        "bytes_as_bits": copies * found.binary_bytes,
+        "bytes_as_float32": copies * found.float_bytes,
     }
 
 

@@ -37,7 +37,15 @@ def ood_inputs(name: str, data: Data) -> tuple[Tensor, tuple[str, ...]]:
     if name == NOISE:
         low, high = float(like.min()), float(like.max())
         return low + (high - low) * torch.rand(like.shape, generator=torch.Generator().manual_seed(0)), ()
-    outside = load_data(name, offset=data.offset, features=data.features, limits=data.limits)
+    outside = load_data(
+        name,
+        offset=data.offset,
+        features=data.features,
+        limits=data.limits,
+        image_size=data.images.size,
+        channels=like.shape[1] if like.ndim == 4 else 0,
+        skip_damaged=data.images.skip_damaged,
+    )
     x = outside.test.x
     if x.shape[1:] != like.shape[1:]:
         found, need = tuple(x.shape[1:]), tuple(like.shape[1:])

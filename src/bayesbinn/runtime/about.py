@@ -1,4 +1,4 @@
-"""What a `.bbnn` file says of its network beside the bits: what it predicts, and from which columns."""
+"""What a `.bbnn` file says of its network beside the bits: what it predicts, and what it takes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +26,9 @@ class About:
         classes: what the outputs are called; () where they are numbered.
         noise: standard deviation of the data around the mean, in the target's units (regression).
         columns: of a table, how its columns become inputs, see `preparation`; () for inputs that are numbers already.
+        range: (smallest, largest) input of training; () where it is not known, or the columns make it.
+        image_size: N: image files are resized to N pixels on the short side and cropped to the centre N×N; 0: they are
+            taken as they are.
 
     >>> About(target="y").as_json()
     {'task': 'classification', 'target': 'y'}
@@ -36,11 +39,17 @@ class About:
     classes: tuple[str, ...] = ()
     noise: float = 0.0
     columns: tuple[Column, ...] = ()
+    range: tuple[float, ...] = ()
+    image_size: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """What the plan of a file holds; parts that say nothing are left out."""
-        parts = {"target": self.target, "noise": self.noise}
-        lists = {"classes": list(self.classes), "columns": [dict(column) for column in self.columns]}
+        parts = {"target": self.target, "noise": self.noise, "image_size": self.image_size}
+        lists = {
+            "classes": list(self.classes),
+            "columns": [dict(column) for column in self.columns],
+            "range": list(self.range),
+        }
         return {"task": self.task, **{name: value for name, value in {**parts, **lists}.items() if value}}
 
 
@@ -64,9 +73,42 @@ def check_about(found: Any, input_shape: tuple[int, ...], output_shape: tuple[in
         raise FormatError(f"about: {len(classes)} classes and task {task} do not fit an output of shape {output_shape}")
     if not isinstance(noise, int | float) or isinstance(noise, bool) or not 0 <= noise < np.inf:
         raise FormatError(f"about: noise must be a finite number of at least 0, found {noise!r}")
+    limits, size = found.get("range", []), found.get("image_size", 0)
+    if not isinstance(limits, list) or (limits and not _is_range(limits)):
+        raise FormatError(f"about: range must be two finite numbers, the smaller one first, found {limits!r}")
+    if type(size) is not int or (size and (len(input_shape) != 3 or (size, size) != input_shape[1:])):
+        raise FormatError(f"about: an image_size of {size!r} does not fit an input of shape {input_shape}")
     columns = check_columns(found.get("columns", []))
     if columns and input_shape != (len(feature_names(columns)),):
         raise FormatError(
             f"about: the columns make {len(feature_names(columns))} numbers, the input has shape {input_shape}"
         )
-    return About(task, target, tuple(classes), float(noise), columns)
+    return About(task, target, tuple(classes), float(noise), columns, tuple(map(float, limits)), size)
+
+
+def _is_range(limits: list[Any]) -> bool:
+    numbers = len(limits) == 2 and all(type(value) in (int, float) and abs(value) < np.inf for value in limits)
+    return numbers and limits[0] <= limits[1]
+
+
+AXES = {1: "numbers", 2: "channels, length", 3: "channels, height, width"}
+
+
+def input_text(input_shape: tuple[int, ...], about: About) -> str:
+    """What a network takes, in words: shape, layout, range of the values, what is done to images and columns.
+
+    >>> input_text((3, 32, 32), About(range=(0.0, 255.0)))
+    'float32 of shape 3×32×32 (channels, height, width), from 0 to 255 as in training, without further normalisation'
+    """
+    text = f"float32 of shape {'×'.join(map(str, input_shape))} ({AXES[len(input_shape)]})"
+    if about.columns:
+        return f"{text}, made of {len(about.columns)} columns"
+    if about.range:
+        low, high = about.range
+        text += f", from {low:.6g} to {high:.6g} as in training, without further normalisation"
+    if about.image_size:
+        n = about.image_size
+        text += (
+            f"; images with the short side resized to {n} pixels (bicubic, antialiased), cropped to the centre {n}×{n}"
+        )
+    return text

@@ -20,6 +20,8 @@ else:
 
 import tomli_w
 
+FOLDER_OF_IMAGES = "imagefolder:"
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -31,6 +33,10 @@ class DataOptions:
         "auto", "what is predicted; auto: as the target of a table shows", choices=("auto", *LIKELIHOODS)
     )
     validation: float = option(0.0, "share of the training set held out for choosing settings", maximum=0.9)
+    image_size: int = option(
+        0, "N: resize the short side of every image to N pixels, keep the centre N×N; 0: as they are", maximum=4096
+    )
+    skip_damaged: bool = option(False, "leave image files out that cannot be read (imagefolder:DIR)")
     augment: str = option("none", "random changes of training images", choices=("none", "crop-flip"))
 
 
@@ -106,7 +112,8 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         """The settings that change nothing beside the others, each with what it does not change."""
         names = dict.fromkeys(name for takes in TAKES.values() for name in takes)
         return {name: f"model {self.model!r}" for name in names if name not in TAKES[self.model]} | (
-            {"width": "an mlp of depth 0"} if self.model == "mlp" and self.depth == 0 else {}
+            ({"width": "an mlp of depth 0"} if self.model == "mlp" and self.depth == 0 else {})
+            | ({} if FOLDER_OF_IMAGES in self.data else {"skip_damaged": f"data {self.data!r}, which is no folder"})
         )
 
     def check(self) -> None:

@@ -91,6 +91,7 @@ def build(config: ContinualConfig, stream: Stream, run: Path) -> tuple[Trainer, 
         "classes": list(stream.classes),
         "offset": list(stream.offset),
         "features": list(stream.features),
+        "image_size": c.image_size,
         "config": settings_of(c),
     }
     return Trainer(net, optimizer, course, c, run, description), matrix
@@ -195,7 +196,8 @@ class Matrix:
 def _unknown_inputs(config: ContinualConfig, stream: Stream) -> Tensor | None:
     if not config.ood:
         return None
-    x = load_data(config.ood, offset=stream.offset).test.x
+    channels = stream.input_shape[0] if len(stream.input_shape) == 3 else 0
+    x = load_data(config.ood, offset=stream.offset, image_size=config.image_size, channels=channels).test.x
     if tuple(x.shape[1:]) != stream.input_shape:
         found = tuple(x.shape[1:])
         raise UserError(f"ood {config.ood} has inputs of shape {found}, the stream of shape {stream.input_shape}")

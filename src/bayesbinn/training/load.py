@@ -37,7 +37,13 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         description = state["description"]
         check_description(description, {"model": config.model, "method": config.method}, run)
         # older runs and streams lack some of these
-        description = {"limits": [], "task": "classification", "target": "", "columns": [], **description}
+        description = {
+            "limits": [],
+            "task": "classification",
+            "target": "",
+            "columns": [],
+            "image_size": 0,
+        } | description
         shape, num_outputs = tuple(description["input_shape"]), description["num_outputs"]
         end = LIKELIHOODS[description["task"]]()
         begun = state["progress"]["epoch"] + (state["progress"]["batch"] > 0)

@@ -139,7 +139,14 @@ def _prepared(
         check_world(config, world)
         device = find_device(config.device)
         given = config.data if data is None else data
-        found = load_data(given, config.validation, target=config.target, task=config.task)
+        found = load_data(
+            given,
+            config.validation,
+            target=config.target,
+            task=config.task,
+            image_size=config.image_size,
+            skip_damaged=config.skip_damaged,
+        )
         found = to_device(found, device)
         check_augment(config, found.input_shape)
         likelihood = likelihood_for(found, config)
@@ -202,6 +209,7 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "features": list(data.features),
         "data": data.fingerprint,
         "limits": [list(pair) for pair in data.limits],
+        "image_size": data.images.size,
         "config": settings_of(config),
     }
     optimizer = optimizer_of(net, config, len(data.train))

@@ -29,9 +29,18 @@ def load_stream(config: ContinualConfig) -> Stream:
     kind, _, name = config.data.partition("-")
     try:
         if config.data.startswith(FOLDER):
+            if config.image_size:
+                raise UserError(f"image_size {config.image_size} is not for tasks:FOLDER: resize the images yourself")
             stream = _from_folder(Path(config.data.removeprefix(FOLDER)).expanduser(), config.tasks, config.target)
         elif kind in KINDS and name:
-            stream = _from_data(kind, sets.load_data(name, target=config.target, task="classification"), config)
+            data = sets.load_data(
+                name,
+                target=config.target,
+                task="classification",
+                image_size=config.image_size,
+                skip_damaged=config.skip_damaged,
+            )
+            stream = _from_data(kind, data, config)
         else:
             raise unknown("stream", config.data, [*(f"{k}-DATA" for k in KINDS), "tasks:FOLDER"])
     except UserError:
