@@ -16,7 +16,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,11 @@ class Block(nn.Module):
         return F.silu(self.bn2(self.conv2(y)) + self.down(x))
 
 
-def resnet() -> nn.Module:
+def resnet(width: int = 16) -> nn.Module:
     """SiLU, downsampling shortcuts."""
-    stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.SiLU()]
-    blocks = [Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2)]
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    stem = [nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.SiLU()]
+    blocks = [Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 4 * width, 2)]
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
 class ConvNeXtBlock(nn.Module):
@@ -77,12 +77,12 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXt(nn.Module):
     """LayerNorm, depthwise convolutions, GELU."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 48) -> None:
         super().__init__()
-        self.stem, self.down = nn.Conv2d(3, 48, 4, 4), nn.Conv2d(48, 96, 2, 2)
-        self.blocks1 = nn.Sequential(ConvNeXtBlock(48), ConvNeXtBlock(48))
-        self.blocks2 = nn.Sequential(ConvNeXtBlock(96), ConvNeXtBlock(96))
-        self.norm, self.head = nn.LayerNorm(96), nn.Linear(96, 10)
+        self.stem, self.down = nn.Conv2d(3, width, 4, 4), nn.Conv2d(width, 2 * width, 2, 2)
+        self.blocks1 = nn.Sequential(ConvNeXtBlock(width), ConvNeXtBlock(width))
+        self.blocks2 = nn.Sequential(ConvNeXtBlock(2 * width), ConvNeXtBlock(2 * width))
+        self.norm, self.head = nn.LayerNorm(2 * width), nn.Linear(2 * width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.blocks2(self.down(self.blocks1(self.stem(x))))
@@ -144,6 +144,13 @@ TASKS = {
     "vit, CIFAR-10": Task(lambda d: ViT(), "cifar10", 8, 64),
     "resnet, CIFAR-10": Task(lambda d: resnet(), "cifar10", 8, 64),
 }
+WIDER = {  # the networks that are behind float, and wider ones: name -> the task, a wider task
+    "mlp 512, letters": ("mlp, letters", replace(TASKS["mlp, letters"], net=lambda d: mlp(16, 26, 512))),
+    "convnext ×2, CIFAR-10": ("convnext, CIFAR-10", replace(TASKS["convnext, CIFAR-10"], net=lambda d: ConvNeXt(96))),
+    "vit ×2, CIFAR-10": ("vit, CIFAR-10", replace(TASKS["vit, CIFAR-10"], net=lambda d: ViT(128))),
+    "resnet ×2, CIFAR-10": ("resnet, CIFAR-10", replace(TASKS["resnet, CIFAR-10"], net=lambda d: resnet(32))),
+}
+ALL = TASKS | {name: task for name, (_, task) in WIDER.items()}
 CIFAR, CIFAR_TEST = 10_000, 2_000  # images of CIFAR-10, the first of each part
 SAMPLES = 16
 
@@ -151,7 +158,7 @@ SAMPLES = 16
 @cache
 def data_of(name: str, sets: str) -> Data:
     """The data set of a task."""
-    data = load_data(TASKS[name].data.format(sets=sets))
+    data = load_data(ALL[name].data.format(sets=sets))
     if not name.endswith("CIFAR-10"):
         return data
     cuts = ((data.train, CIFAR), (data.test, CIFAR_TEST))
@@ -161,7 +168,7 @@ def data_of(name: str, sets: str) -> Data:
 
 def train(name: str, method: str, lr: float | None, seed: int, validation: float, sets: str) -> dict[str, Any]:
     """Train and test one network with what `bb.fit` does by default."""
-    task, data = TASKS[name], data_of(name, sets)
+    task, data = ALL[name], data_of(name, sets)
     if validation:
         part = load_data((data.train.x.numpy(), data.train.y.numpy()), name=data.name)  # a fifth becomes the test part
         data = part
@@ -223,7 +230,9 @@ def todo(names: list[str], runs: dict[str, Any], sets: str, stage: int) -> list[
     """Runs that are not stored: first the trials and what needs none, then `float` at its chosen rate."""
     jobs: list[tuple[str, str, float | None, int, float, str]] = []
     for name in names:
-        if stage == 0:
+        if name in WIDER:
+            jobs += [(name, "bayesbinn", None, seed, 0.0, sets) for seed in SEEDS if stage == 1]
+        elif stage == 0:
             jobs += [(name, method, None, seed, 0.0, sets) for seed in SEEDS for method in ("bayesbinn", "ste")]
             jobs += [(name, "float", lr, 0, 0.2, sets) for lr in RATES]
             if TASKS[name].data.startswith("npz") and name.startswith("mlp"):
@@ -265,13 +274,31 @@ def table(runs: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def wider(runs: dict[str, Any]) -> str:
+    """A row a wider network, beside float at the first width."""
+    lines = [
+        "| network, data | seeds | mode % | mean % | binary weights | float at the first width % | float weights |"
+    ]
+    lines.append("|---" * 7 + "|")
+    for name, (first, _) in WIDER.items():
+        own = [r for seed in SEEDS if (r := runs.get(key(name, "bayesbinn", None, seed, 0.0)))]
+        rate = chosen_rate(first, runs)
+        real = [r for seed in SEEDS if (r := runs.get(key(first, "float", rate, seed, 0.0)))]
+        if own and real:
+            figures = [spread([100 * r[which]["accuracy"] for r in own], 2) for which in ("mode", "mean")]
+            float_figure = spread([100 * r["mode"]["accuracy"] for r in real], 2)
+            lines.append(f"| {name} | {len(own)} | {figures[0]} | {figures[1]} | {own[0]['binary']:,} | "
+                         f"{float_figure} | {real[0]['real']:,} |")  # fmt: skip
+    return "\n".join(lines)
+
+
 def write_page(page: Path, stored: dict[str, Any]) -> None:
     """Write the table between the marks of the page."""
     begin, end = "<!-- own networks: begin -->", "<!-- own networks: end -->"
     text, made = page.read_text(encoding="utf-8"), stored["environment"]
     before, after = text.partition(begin)[0], text.partition(end)[2]
     about = f"`{made['command']}` on {made['cpu']}, torch {made['torch']}."
-    write_text(page, f"{before}{begin}\n{table(stored['runs'])}\n\n{about}\n{end}{after}")
+    write_text(page, f"{before}{begin}\n{table(stored['runs'])}\n\n{wider(stored['runs'])}\n\n{about}\n{end}{after}")
 
 
 def main() -> None:
@@ -279,7 +306,7 @@ def main() -> None:
     parser.add_argument("sets", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=list(TASKS))
+    parser.add_argument("--only", nargs="*", default=list(ALL))
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no run after this long")
     parser.add_argument("--page", type=Path, help="write the table into this page, run nothing")
     arguments = parser.parse_args()
@@ -287,7 +314,7 @@ def main() -> None:
         write_page(arguments.page, json.loads(arguments.output.read_text()))
         return
     runs = json.loads(arguments.output.read_text())["runs"] if arguments.output.exists() else {}
-    names = [name for name in TASKS if any(part in name for part in arguments.only)]
+    names = [name for name in ALL if any(part in name for part in arguments.only)]
     deadline = time.monotonic() + arguments.seconds
     with multiprocessing.get_context("spawn").Pool(arguments.workers, maxtasksperchild=8) as pool:
         for stage in (0, 1):
