@@ -14,7 +14,7 @@ from bayesbinn.optim.bayesbinn import FORMS
 from benchmarks.natural_dtype import settings
 
 Results = dict[str, Any]
-SIZES = ("1M", "10M", "100M")
+SIZES = ("1M", "10M", "10M avx2", "100M")  # of one size on two processors, the second under the name of both
 PARTS = ("forward+backward", "draw", "update", "step")
 
 
@@ -59,7 +59,7 @@ def steps(results: Results) -> str:
                 for name, parts in entry["results"].items()
                 if name != "weights"
             ]
-            title = f"{size} weights, {threaded(threads)}, {where(entry)} (milliseconds):"
+            title = f"{size.split()[0]} weights, {threaded(threads)}, {where(entry)} (milliseconds):"
             blocks.append(f"{title}\n\n{table(['', *PARTS], rows)}")
     return "\n\n".join(blocks)
 
@@ -86,7 +86,8 @@ def ratios(results: Results) -> dict[str, list[tuple[str, str, str, bool | None]
         own, adam = (entry["results"][name] for name in ("bayesbinn", "float, Adam"))
         what = f"draw and update, plain / fused Adam, {threaded(threads)}, the former rule (f5f3485)"
         add(what, 2, own["own"] / adam["update"])
-    for threads, entry in sorted(results.get("10M", {}).items()):
+    tens = [item for size in ("10M", "10M avx2") for item in sorted(results.get(size, {}).items())]
+    for threads, entry in tens:
         here = where(entry)
         r, at = entry["results"], f", {threaded(threads)}"
         ours, adam, ste, old = (r[name] for name in ("bayesbinn", "float, Adam", "ste, Adam", "2020 rule"))
