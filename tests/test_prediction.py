@@ -167,7 +167,7 @@ def test_a_network_without_parameters():
 @pytest.mark.parametrize("function", [predict, predict_regression])
 def test_errors_name_the_value_and_the_fix(function):
     net, x = classifier(), torch.randn(4, 6)
-    with pytest.raises(ValueError, match=r"num_samples must be at least 0 \(0 is the mode\), got -1"):
+    with pytest.raises(ValueError, match=r"num_samples must be 'moments' or at least 0 \(0 is the mode\), got -1"):
         function(net, x, -1)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         function(net, x, 2, batch_size=0)

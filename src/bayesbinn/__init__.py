@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from . import deploy as deploy
     from . import disarm as disarm
     from . import evaluation as evaluation
+    from . import hub as hub
     from . import metrics as metrics
     from . import nn as nn
     from . import optim as optim
@@ -43,7 +44,19 @@ __version__ = "0.1.0"
 
 # so that `import bayesbinn.runtime` does not import torch; tests/test_lazy.py keeps this equal to the block above
 _MODULES = (
-    *("bernoulli", "binarizers", "continual", "data", "deploy", "disarm", "evaluation", "metrics", "nn", "optim"),
+    *(
+        "bernoulli",
+        "binarizers",
+        "continual",
+        "data",
+        "deploy",
+        "disarm",
+        "evaluation",
+        "hub",
+        "metrics",
+        "nn",
+        "optim",
+    ),
     *("posterior", "prediction", "recipes", "runtime", "sklearn", "training"),
 )
 _NAMES = {

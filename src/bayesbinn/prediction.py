@@ -7,7 +7,7 @@ Memory does not grow with the number of networks.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from .nn.batch_norm import in_force, own_statistics, statistics_of
 from .nn.draws import draw, fixed_weights, generator_for, has_posterior
 from .nn.inputs import Head, Inputs, active_dropouts, as_inputs, evaluating, joined, portions, seeded
 from .nn.likelihood import likelihood_of
+from .propagation import moment_weights, points
+
+Samples = int | Literal["moments"]  # S, or mean and variance in one pass
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Prediction:
         expected_entropy: (B,), mean over networks of each one's entropy: what noise in the data leaves (aleatoric).
         mutual_information: (B,), entropy − expected_entropy ≥ 0: what the networks disagree on (epistemic).
         variation_ratio: (B,), share of networks whose class differs from the most voted one.
-        num_samples: S; 0 is the mode.
+        num_samples: S; 0 is the mode; "moments" if none was drawn.
     """
 
     probs: Tensor
@@ -37,7 +40,7 @@ class Prediction:
     expected_entropy: Tensor
     mutual_information: Tensor
     variation_ratio: Tensor
-    num_samples: int
+    num_samples: Samples
 
     @property
     def labels(self) -> Tensor:
@@ -53,12 +56,12 @@ class RegressionPrediction:
         mean: over S networks.
         std: over S networks: what they disagree on (epistemic); 0 for S ≤ 1.
         noise: standard deviation of the data around a network's output (aleatoric), where it is learned; else 0.
-        num_samples: S; 0 is the mode.
+        num_samples: S; 0 is the mode; "moments" if none was drawn.
     """
 
     mean: Tensor
     std: Tensor
-    num_samples: int
+    num_samples: Samples
     noise: float = 0.0
 
     @property
@@ -139,7 +142,7 @@ PREDICTIONS: dict[str, Callable[[Iterable[Tensor], float], Iterator[Any]]] = {
 def predict(
     net: nn.Module,
     x: Any,
-    num_samples: int = 32,
+    num_samples: Samples = 32,
     *,
     seed: int = 0,
     batch_size: int = 1024,
@@ -155,7 +158,8 @@ def predict(
         net: a classifier; used in evaluation mode, each module's own mode is restored.
         x: (B, ...) inputs, moved to the network's device batch by batch: a tensor, a numpy array, a tuple or dict of
             them (several inputs), or an iterable such as a DataLoader of batches (inputs, or inputs and labels).
-        num_samples: S ≥ 0; 0 predicts with the mode, w = sign λ.
+        num_samples: S ≥ 0; 0 predicts with the mode, w = sign λ; "moments" draws none, and carries mean and variance
+            of every value through the network in one pass (docs/uncertainty.md says how near that is).
         seed: of the posterior draws.
         batch_size: inputs in one forward pass.
         calibration: training inputs, of the same kinds as `x`, on which each network re-estimates its batch-norm
@@ -168,7 +172,8 @@ def predict(
     Raises:
         TypeError: for an `x` that is no input, or a network that returns no tensor and no `output`.
         ValueError: for a negative `num_samples`, a `batch_size` below 1, an empty `x`, an output that is not (B, C) or
-            has one class, or `num_samples` > 0 for a network without a posterior.
+            has one class, or `num_samples` > 0 for a network without a posterior; for "moments", if the network
+            computes something that they have no rule for.
 
     Source: Meng, Bachmann & Khan (2020), Sec. 3.3; uncertainties after Houlsby et al. (2011), Gal (2016).
 
@@ -189,7 +194,7 @@ def predict(
 def predict_regression(
     net: nn.Module,
     x: Any,
-    num_samples: int = 32,
+    num_samples: Samples = 32,
     *,
     seed: int = 0,
     batch_size: int = 1024,
@@ -219,7 +224,7 @@ def predict_regression(
 def posterior_outputs(
     net: nn.Module,
     x: Any,
-    num_samples: int,
+    num_samples: Samples,
     *,
     seed: int = 0,
     batch_size: int = 1024,
@@ -228,20 +233,29 @@ def posterior_outputs(
 ) -> Iterator[Tensor]:
     """The outputs (B, ...) of each of S networks drawn from the posterior; S = 0 gives those of the mode, once.
 
-    Arguments and errors as in `predict`; an iterable of batches is read to its end first.
+    "moments" gives points that have the mean and variance of the outputs.  Arguments and errors as in `predict`; an
+    iterable of batches is read to its end first.
 
     >>> [out.shape for out in posterior_outputs(nn.Linear(4, 3), torch.zeros(2, 4), num_samples=0)]
     [torch.Size([2, 3])]
     """
-    if num_samples < 0:
-        raise ValueError(f"num_samples must be at least 0 (0 is the mode), got {num_samples}")
+    propagate = num_samples == "moments"
+    if not propagate and (isinstance(num_samples, str) or num_samples < 0):
+        raise ValueError(f"num_samples must be 'moments' or at least 0 (0 is the mode), got {num_samples!r}")
     if num_samples and not has_posterior(net):
         raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use 0")
     inputs, seen = as_inputs(x, net), None if calibration is None else as_inputs(calibration, net)
     generator = generator_for(net, seed) if num_samples else None
     shared = {} if seen is not None else statistics_of(net, "draws" if num_samples else "mode")
+    if propagate and seen is not None:
+        raise ValueError("moments take the statistics of calibrate_, and no calibration of each network: leave it out")
+    if propagate:
+        with evaluating(net), in_force(shared), moment_weights(net):
+            out = inputs.outputs(net, batch_size, output)
+        yield from points(out)
+        return
     with evaluating(net):
-        for _ in range(max(num_samples, 1)):
+        for _ in range(max(int(num_samples), 1)):
             weights = fixed_weights(net, draw(net, generator)) if num_samples else nullcontext()
             # opened second, so that a network's own statistics are of the weights in force
             with weights, in_force(shared) if seen is None else own_statistics(net, seen, batch_size):

@@ -8,6 +8,7 @@ import click
 from ..evaluation.report import stream_page, write_report
 from ..training.continual import train_continual
 from ..training.course import Callbacks
+from ..training.logs import LOGS, told
 from ..training.strategies import ContinualConfig
 from .session import needed, session
 from .settings import SettingsCommand, given, printed, settings_options
@@ -24,11 +25,13 @@ class ContinualCommand(SettingsCommand):
 @click.argument("stream", required=False)
 @click.option("--output", type=click.Path(path_type=Path), help="The run's folder (needed).")
 @click.option("--resume", is_flag=True, help="Continue the run in --output bit for bit; start it if there is none.")
+@click.option("--log", type=click.Choice(tuple(LOGS)), help="Write each epoch's figures there too.")
 @settings_options(ContinualConfig)
 def continual(
     stream: str | None,
     output: Path | None,
     resume: bool,
+    log: str | None,
     recipe: Path | None,
     print_config: bool,
     quiet: bool,
@@ -50,7 +53,8 @@ def continual(
             s.bar.update(s.shown, description=f"task {line['task'] + 1} ")
             s.say(task_line(line, tasks))
 
-        callbacks = Callbacks(s.step, task=after_task, stop=s.asked, note=s.note)
+        epoch = told(LOGS[log](output) if log else None)
+        callbacks = Callbacks(s.step, epoch, task=after_task, stop=s.asked, note=s.note)
         result = train_continual(settings, output, resume=resume, callbacks=callbacks)
     write_report(output / "report.html", stream_page(result, output.resolve().name))
     if not quiet:

@@ -8,6 +8,7 @@ import click
 from ..training.config import Config
 from ..training.course import Callbacks
 from ..training.distributed import SHARDINGS, ranks
+from ..training.logs import LOGS, told
 from ..training.run import train as run_training
 from .session import needed, session
 from .settings import SettingsCommand, given, printed, settings_options
@@ -27,6 +28,7 @@ from .tables import epoch_line, evaluation_lines
     default=600.0,
     help="Under torchrun: seconds after which a silent process counts as gone.  [default: 600]",
 )
+@click.option("--log", type=click.Choice(tuple(LOGS)), help="Write each epoch's figures there too.")
 @settings_options(Config)
 def train(
     data: str | None,
@@ -34,6 +36,7 @@ def train(
     resume: bool,
     sharding: str,
     timeout: float,
+    log: str | None,
     recipe: Path | None,
     print_config: bool,
     quiet: bool,
@@ -56,7 +59,9 @@ def train(
         return
     output = needed(output)
     with session("train", output, quiet, rank, size) as s:
-        callbacks = Callbacks(s.step, lambda line, epochs: s.say(epoch_line(line, epochs)), stop=s.asked, note=s.note)
+        on_metrics = LOGS[log](output) if log and rank == 0 else None
+        epoch = told(on_metrics, lambda line, epochs: s.say(epoch_line(line, epochs)))
+        callbacks = Callbacks(s.step, epoch, stop=s.asked, note=s.note)
         result = run_training(settings, output, resume=resume, callbacks=callbacks, sharding=sharding, timeout=timeout)
     if rank == 0 and not quiet:
         click.echo("\n".join([*evaluation_lines(result), f"saved in {output}"]))

@@ -60,6 +60,6 @@ def compare(inside: Prediction, outside: Prediction) -> dict[str, Any]:
 
     See `metrics.auroc` and `metrics.fpr95` for the directions.
     """
-    names = [name for name in SCORES if name != "mutual_information" or inside.num_samples > 1]
+    names = [name for name in SCORES if name != "mutual_information" or inside.num_samples not in (0, 1)]
     pairs = {name: (SCORES[name](inside), SCORES[name](outside)) for name in names}
     return {name: {"auroc": metrics.auroc(*p), "fpr95": metrics.fpr95(*p)} for name, p in pairs.items()}

@@ -26,6 +26,7 @@ from .config import Config, settings_of
 from .course import Callbacks, Course
 from .distributed import World, connect
 from .load import load_run
+from .logs import OnMetrics, told
 from .loop import Trainer
 from .models import OWN, Normalize, ending
 from .own import check_outputs, ignored, left_real, restored_on_error
@@ -82,7 +83,13 @@ class Fitted:
 
 
 def fit(
-    net: nn.Module | str, data: Any, *, output: Path | str | None = None, resume: bool = False, **settings: Any
+    net: nn.Module | str,
+    data: Any,
+    *,
+    output: Path | str | None = None,
+    resume: bool = False,
+    on_metrics: OnMetrics | None = None,
+    **settings: Any,
 ) -> Fitted:
     """Train a network on data in memory: `bayesbinn train` as a function.
 
@@ -92,6 +99,7 @@ def fit(
         data: a `Data`, or what `load_data` takes: the name of a data set, or arrays.
         output: the run's folder; none is kept by default.
         resume: go on with the run in `output`.
+        on_metrics: called after each epoch with its figures and its number, see `training.logs`.
         settings: the options of `bayesbinn train`, with _ for -.
 
     Raises:
@@ -111,8 +119,8 @@ def fit(
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
         with one_writer(run):
-            notes = Callbacks(note=lambda note: warnings.warn(note, stacklevel=5))
-            return _train(settings, run, resume, notes, World(), data, own)
+            callbacks = Callbacks(epoch=told(on_metrics), note=lambda note: warnings.warn(note, stacklevel=5))
+            return _train(settings, run, resume, callbacks, World(), data, own)
 
 
 def _train(

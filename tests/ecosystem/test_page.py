@@ -1,0 +1,72 @@
+"""What docs/ecosystem.md shows runs with the real packages."""
+
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+PAGE = (Path(__file__).parents[2] / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+# imports of these packages warn of what is not ours
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def block(section: str) -> str:
+    text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return str(code)
+
+
+def run(section: str, names: dict[str, Any]) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(block(section), f"docs/ecosystem.md: {section}", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    x = torch.randn(640, 8)
+    y = x[:, :3].argmax(1)
+    return {"x": x, "y": y, "loader": DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True), "__name__": "page"}
+
+
+@pytest.mark.parametrize(("section", "package"), [("Lightning", "lightning.pytorch"), ("accelerate", "accelerate")])
+def test_loops_of_other_packages_learn(names: dict[str, Any], section: str, package: str) -> None:
+    pytest.importorskip(package)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    found = run(section, names)
+    assert (found["p"].labels == found["y"]).float().mean() > 0.85
+
+
+def test_a_network_goes_to_a_folder_and_back(names: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    found = run("Hugging Face Hub", names)
+    assert (tmp_path / "net" / "model.safetensors").exists()
+    for samples in (0, 4):
+        own, again = (found["bb"].predict(found[name], found["x"], samples).probs for name in ("net", "again"))
+        assert torch.equal(own, again)
+    assert found["again"].layers[0].natural.shape == (32, 8)
+
+
+def test_figures_of_epochs(names: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    found = run("TensorBoard, trackio", names)
+    assert [epoch for epoch, _ in found["seen"]] == [1, 2, 3]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("nll")] == [1, 2, 3]
+    assert [e.value for e in events.Scalars("nll")] == pytest.approx([nll for _, nll in found["seen"]])
+    assert {"accuracy", "test_accuracy"} <= set(events.Tags()["scalars"])
+
+
+def test_an_exported_program_is_the_mode(names: dict[str, Any]) -> None:
+    assert run("torch.export", names)["same"]
