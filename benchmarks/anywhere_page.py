@@ -8,10 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import mcu, wasm, web_page  # noqa: E402
+from benchmarks import mcu, mcu_peer, wasm, web_page  # noqa: E402
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "anywhere.md"
-BLOCKS = {"page": ("web_page", web_page.table), "wasm": ("wasm", wasm.table), "mcu": ("mcu", mcu.table)}
+BLOCKS = {"page": ("web_page", web_page.table), "wasm": ("wasm", wasm.table), "mcu": ("mcu", mcu.table),
+          "peer": ("mcu_peer", mcu_peer.table)}  # fmt: skip
 
 
 def render(page: str) -> str:
