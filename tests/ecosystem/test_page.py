@@ -1,8 +1,11 @@
 """What docs/ecosystem.md shows runs with the real packages."""
 
+import json
 import logging
 import re
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,19 @@ def test_figures_of_epochs(names: dict[str, Any], tmp_path: Path) -> None:
 
 def test_an_exported_program_is_the_mode(names: dict[str, Any]) -> None:
     assert run("torch.export", names)["same"]
+
+
+def test_figures_go_to_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    trackio = pytest.importorskip("trackio")
+    import bayesbinn as bb
+
+    log = bb.training.logs.trackio("digits", name="one")
+    log({"nll": 0.5, "accuracy": 0.75}, 1)
+    log({"nll": 0.25, "accuracy": 0.875}, 2)
+    trackio.finish()
+    with closing(sqlite3.connect(tmp_path / "digits.db")) as store:
+        rows = store.execute("select step, metrics from metrics order by step").fetchall()
+    told = [(step, json.loads(text).get("nll")) for step, text in rows]  # its own figures of the system may lie between
+    assert [(step, nll) for step, nll in told if nll is not None] == [(1, 0.5), (2, 0.25)]
