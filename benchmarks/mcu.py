@@ -31,9 +31,11 @@ import bayesbinn as bb
 from bayesbinn.deploy.c_plan import plan
 from bayesbinn.deploy.c_targets import PARTS, TARGETS
 from bayesbinn.deploy.export_c import FLAGS, _body, c_budget, save_c
-from bayesbinn.runtime.program import Program
+from bayesbinn.runtime.container import read, write
+from bayesbinn.runtime.program import Program, check
 from benchmarks.wasm import small_conv
 from tests.deploy.nets import NETWORKS
+from tests.deploy.plans import random_plan
 
 FIRMWARE = Path(__file__).parents[1] / "tests" / "deploy" / "firmware"
 
@@ -122,7 +124,16 @@ def run(target: str, file: Path, num_outputs: int) -> tuple[NDArray[np.float32],
     return words[:, 1:].copy().view(np.float32), round(int(words[0, 0]) * board.tick)
 
 
-NAMES = {"core": ("put", "clip", "nearest", "into"), "levels": ("into_levels",), "window": ("meet",)}
+NAMES = {  # of the functions of a part, where they are others than its own name
+    "core": ("put", "clip", "nearest", "into"),
+    "levels": ("into_levels",),
+    "window": ("meet",),
+    "exp": ("exponential",),
+    "function": ("function", "apply", "tanh_of", "erf_of"),
+    "lanes": ("clear", "take", "sum_of"),
+    "normalize": ("normalize", "normalize_part", "root"),
+}
+GATHERS = 19  # seed of a random plan that no sizes and strides describe
 
 
 def code(target: str) -> dict[str, int]:
@@ -130,9 +141,12 @@ def code(target: str) -> dict[str, int]:
     found: dict[str, int] = {}
     bodies: list[tuple[int, int]] = []
     size = TARGETS[target].compiler.removesuffix("gcc") + "nm"
+    programs = [check(read(write(*random_plan(GATHERS))))]
     for make, shape in NETWORKS:
         torch.manual_seed(0)
-        program = bb.deploy.load_program(bb.deploy.pack(make(), input_shape=shape))
+        programs.append(bb.deploy.load_program(bb.deploy.pack(make(), input_shape=shape)))
+    for program in programs:
+        shape = program.input_shape
         with tempfile.TemporaryDirectory() as folder:
             file, flash, _ = build(Path(folder), target, program, np.zeros((1, *shape), np.float32))
             text = subprocess.run([size, "-S", str(file)], capture_output=True, text=True, check=True).stdout

@@ -3,6 +3,7 @@
 #ifndef BBN_ELEMENTWISE_H
 #define BBN_ELEMENTWISE_H
 
+#include <math.h>
 #include <string.h>
 
 #include "kernels.h"
@@ -118,10 +119,13 @@ static void real(const float *weights, const float *const *x, int pixels, int64_
     }
 }
 
+#include "functions.h"
+
 /* the fields of a bbn_kernels that this file provides */
 #define BBN_ELEMENTWISE                                                                                             \
     .real = real, .range = range, .quantize8 = quantize8, .quantize16 = quantize16, .finish = finish,                \
     .affine = affine, .add = add, .clamp = clamp, .accumulate = accumulate, .maximum = maximum,                      \
-    .multiply = multiply, .signed_add = signed_add
+    .multiply = multiply, .signed_add = signed_add, .product = product, .function = function, .softmax = softmax,    \
+    .normalize = normalize
 
 #endif

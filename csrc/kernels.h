@@ -57,6 +57,11 @@ typedef struct bbn_kernels {
     void (*accumulate)(const float *x, int64_t n, float *total); /* total += x */
     void (*maximum)(const float *x, int64_t n, float *total);
     void (*multiply)(float *x, int64_t n, float factor, float low, float high);
+    void (*product)(const float *x, const float *y, int64_t n, float low, float high, float *out);
+    /* see functions.h; `out` is not x */
+    void (*function)(int which, const float *x, int64_t n, float parameter, float *out);
+    void (*softmax)(const float *x, int64_t n, float *out);
+    void (*normalize)(const float *x, int64_t n, int center, float eps, float *out);
     /* acc[i] += sign[i] * level[i], for depthwise convolutions */
     void (*signed_add)(const int32_t *level, const int8_t *sign, int64_t n, int32_t *acc);
 } bbn_kernels;

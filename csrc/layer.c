@@ -112,16 +112,26 @@ void bbn_layer_choose(bbn_layer *layer, const bbn_op *op, const bbn_kernels *ker
 
 void bbn_layer_take(bbn_layer *layer, bbn_memory *memory) {
     const bbn_op *op = layer->op;
-    if (!has_weights(op) && op->kind != BBN_AFFINE) return;
+    if (op->kind == BBN_CONSTANT) layer->weights = bbn_take(memory, 4 * bbn_size(op->shape));
+    if (!has_weights(op) && op->kind != BBN_AFFINE && op->kind != BBN_NORMALIZE) return;
     layer->scale = bbn_take(memory, 4 * layer->rows);
     layer->shift = bbn_take(memory, 4 * layer->rows);
     layer->weights = bbn_take(memory, layer->network_bytes * layer->networks);
     layer->correction = bbn_take(memory, 4 * layer->num_corrections * layer->networks);
 }
 
+/* channels last */
+static void fill_constant(bbn_layer *layer) {
+    const int64_t channels = layer->op->shape.channels, pixels = bbn_pixels(layer->op->shape);
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t p = 0; p < pixels; p++)
+            memcpy(layer->weights + 4 * (p * channels + c), layer->op->weights + 4 * (c * pixels + p), 4);
+}
+
 void bbn_layer_fill(bbn_layer *layer) {
     const bbn_op *op = layer->op;
     const int64_t outputs = op->shape.channels, bytes = (bbn_fan_in(op) * outputs + 7) / 8;
+    if (op->kind == BBN_CONSTANT) fill_constant(layer);
     if (!layer->scale) return;
     memcpy(layer->scale, op->scale, (size_t)(4 * outputs));
     memcpy(layer->shift, op->shift, (size_t)(4 * outputs));

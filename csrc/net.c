@@ -26,7 +26,7 @@ struct bbn_net {
     bbn_workspace *_Atomic spaces; /* grows at the front and never shrinks, so that anyone may walk it */
 };
 
-int bbn_abi(void) { return 4; }
+int bbn_abi(void) { return 5; }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -58,6 +58,7 @@ static void add_needs(const bbn_layer *layer, needs *most) {
         own.acc = BBN_MAX_PIXELS * layer->rows;
         own.pointers = BBN_MAX_PIXELS * layer->segments;
     }
+    own.acc = larger(own.acc, bbn_float_scratch(op));
     own.zeros = op->source.channels;
     most->tables = larger(most->tables, own.tables), most->gathered = larger(most->gathered, own.gathered);
     most->padding = larger(most->padding, own.padding), most->levels = larger(most->levels, own.levels);
@@ -72,7 +73,7 @@ static int assign_slots(bbn_net *net) {
     for (int64_t i = 0; last && owner && i < n; i++) {
         const bbn_op *op = &net->program.ops[i];
         last[op->inputs[0]] = i;
-        if (op->kind == BBN_ADD) last[op->inputs[1]] = i;
+        if (bbn_num_inputs_of(op->kind) == 2) last[op->inputs[1]] = i;
         net->slot[i] = net->slot[i + 1] = -1;
     }
     for (int64_t v = 1; last && owner && v < n; v++) {

@@ -84,26 +84,97 @@ static int read_weights(const reader *r, const int64_t *w, bbn_op *op, int64_t n
     return op->weights ? 0 : fail(r, "weights");
 }
 
+/* what the view reads lies in its input, and its dimensions hold its output */
+static int read_view(const reader *r, const int64_t *w, bbn_op *op) {
+    int64_t count = 1, least = w[BBN_W_OFFSET], most = least;
+    if (!within(least, 0, MAX_VALUE)) return fail(r, "offset");
+    for (int i = 0; i < BBN_MAX_DIMS; i++) {
+        const int64_t size = w[BBN_W_SIZES + i], stride = w[BBN_W_STRIDES + i];
+        if (!within(size, 1, MAX_SIZE) || (count *= size) > MAX_VALUE) return fail(r, "sizes");
+        if (!within(stride, -MAX_SIZE, MAX_SIZE)) return fail(r, "strides");
+        *(stride < 0 ? &least : &most) += (size - 1) * stride;
+        op->sizes[i] = size, op->strides[i] = stride;
+    }
+    if (least < 0 || most >= bbn_size(op->source)) return fail(r, "offset");
+    op->offset = w[BBN_W_OFFSET];
+    return count == bbn_size(op->shape) ? 0 : fail(r, "sizes");
+}
+
+static int read_shape(const reader *r, const int64_t *w, bbn_op *op) {
+    op->shape = (bbn_shape){w[BBN_W_SHAPE], w[BBN_W_SHAPE + 1], w[BBN_W_SHAPE + 2]};
+    if (!within(op->shape.channels, 1, MAX_SIZE) || !within(op->shape.height, 1, MAX_SIZE) ||
+        !within(op->shape.width, 1, MAX_SIZE) || bbn_pixels(op->shape) > MAX_VALUE || bbn_size(op->shape) > MAX_VALUE)
+        return fail(r, "shape");
+    return 0;
+}
+
+static int equal_or_1(int64_t size, int64_t of) { return size == of || size == 1; }
+
+/* the kinds without a window or binary weights */
+static int read_float(const reader *r, const int64_t *w, bbn_op *op) {
+    const bbn_shape a = op->source, b = op->other;
+    const int64_t variant = w[BBN_W_VARIANT];
+    op->parameter = as_float(w[BBN_W_PARAMETER]);
+    op->variant = (int)(variant & 15);
+    switch (op->kind) {
+    case BBN_ADD:
+    case BBN_MULTIPLY:
+        if (!equal_or_1(b.channels, a.channels) || !equal_or_1(b.height, a.height) || !equal_or_1(b.width, a.width))
+            return fail(r, "second input");
+        return 0;
+    case BBN_FUNCTION:
+        if (!within(variant, 0, BBN_MAX_FUNCTION)) return fail(r, "function");
+        return op->parameter - op->parameter == 0 ? 0 : fail(r, "parameter");
+    case BBN_NORMALIZE:
+        op->groups = w[BBN_W_GROUPS];
+        if (!within(variant, 0, 3)) return fail(r, "variant");
+        if (!(op->parameter >= 1e-30f && op->parameter <= FLT_MAX)) return fail(r, "epsilon");
+        return within(op->groups, 1, MAX_SIZE) && a.channels % op->groups == 0 ? 0 : fail(r, "groups");
+    case BBN_MATMUL:
+        if (!within(variant, 0, 1)) return fail(r, "variant");
+        op->shape.channels = variant ? b.width : b.channels;
+        if (a.channels > MAX_SIZE || op->shape.channels > MAX_SIZE) return fail(r, "channels");
+        return b.height == a.height && a.channels == (variant ? b.channels : b.width) ? 0 : fail(r, "second input");
+    case BBN_CONCAT: {
+        if (!within(variant, 0, 2)) return fail(r, "axis");
+        int64_t *sizes[3] = {&op->shape.channels, &op->shape.height, &op->shape.width};
+        const int64_t more[3] = {b.channels, b.height, b.width};
+        for (int i = 0; i < 3; i++)
+            if (i == variant)
+                *sizes[i] += more[i];
+            else if (*sizes[i] != more[i])
+                return fail(r, "second input");
+        return 0;
+    }
+    case BBN_VIEW: return read_shape(r, w, op) || read_view(r, w, op) ? -1 : 0;
+    case BBN_CONSTANT:
+        if (read_shape(r, w, op)) return -1;
+        op->source = op->shape;
+        op->weights = span(r, w[BBN_W_WEIGHTS], 4 * bbn_size(op->shape));
+        return op->weights ? 0 : fail(r, "value");
+    case BBN_FLATTEN: op->shape = (bbn_shape){bbn_size(op->source), 1, 1}; return 0;
+    default: return 0;
+    }
+}
+
 static int read_op(const reader *r, const int64_t *w, bbn_op *op, const bbn_shape *shapes, int64_t networks) {
-    int64_t inputs = w[BBN_W_KIND] == BBN_ADD ? 2 : 1;
     if (!within(w[BBN_W_KIND], 0, BBN_NUM_KINDS - 1)) return fail(r, "kind");
     op->kind = (bbn_kind)w[BBN_W_KIND];
-    for (int i = 0; i < inputs; i++) {
+    for (int i = 0; i < bbn_num_inputs_of(op->kind); i++) {
         if (!within(w[BBN_W_FIRST + i], 0, r->index)) return fail(r, "input");
         op->inputs[i] = w[BBN_W_FIRST + i];
     }
     op->source = op->shape = shapes[op->inputs[0]];
+    op->other = shapes[op->inputs[1]];
     op->groups = 1;
     for (int i = 0; i < 2; i++) op->kernel[i] = op->stride[i] = op->dilation[i] = 1;
     op->low = as_float(w[BBN_W_LOW]), op->high = as_float(w[BBN_W_HIGH]);
     if (!(op->low <= op->high)) return fail(r, "clamp");
-    if (op->kind == BBN_ADD && memcmp(&shapes[op->inputs[0]], &shapes[op->inputs[1]], sizeof *shapes))
-        return fail(r, "second input");
-    if (op->kind == BBN_FLATTEN) op->shape = (bbn_shape){bbn_size(op->source), 1, 1};
+    if (read_float(r, w, op)) return -1;
     if (has_weights(op) || op->kind == BBN_MAX_POOL || op->kind == BBN_AVG_POOL)
         if (read_window(r, w, op)) return -1;
     if (has_weights(op) && read_weights(r, w, op, networks)) return -1;
-    if (has_weights(op) || op->kind == BBN_AFFINE) {
+    if (has_weights(op) || op->kind == BBN_AFFINE || op->kind == BBN_NORMALIZE) {
         op->scale = span(r, w[BBN_W_SCALE], 4 * op->shape.channels);
         op->shift = span(r, w[BBN_W_SHIFT], 4 * op->shape.channels);
         if (!op->scale || !op->shift) return fail(r, "scale or shift");

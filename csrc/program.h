@@ -10,10 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BBN_HEADER_WORDS = 5, BBN_OP_WORDS = 24 };
+enum { BBN_MAX_FUNCTION = 9 }; /* of functions.h */
+enum { BBN_HEADER_WORDS = 5, BBN_OP_WORDS = 48, BBN_MAX_DIMS = 8 };
 
 typedef enum {
     BBN_BINARY, BBN_REAL, BBN_MAX_POOL, BBN_AVG_POOL, BBN_ADD, BBN_AFFINE, BBN_CLAMP, BBN_SIGN, BBN_FLATTEN,
+    BBN_FUNCTION, BBN_NORMALIZE, BBN_SOFTMAX, BBN_MATMUL, BBN_CONCAT, BBN_VIEW, BBN_CONSTANT, BBN_MULTIPLY,
     BBN_NUM_KINDS
 } bbn_kind;
 
@@ -22,7 +24,8 @@ typedef enum { BBN_BITS1, BBN_INT8, BBN_INT16, BBN_NUM_ACTIVATIONS } bbn_activat
 enum {
     BBN_W_KIND, BBN_W_FIRST, BBN_W_SECOND, BBN_W_CHANNELS, BBN_W_KERNEL, BBN_W_STRIDE = 6, BBN_W_PADDING = 8,
     BBN_W_DILATION = 10, BBN_W_GROUPS = 12, BBN_W_ACTIVATION, BBN_W_FIXED, BBN_W_STEP, BBN_W_ZERO, BBN_W_LOW,
-    BBN_W_HIGH, BBN_W_WEIGHTS, BBN_W_SCALE, BBN_W_SHIFT
+    BBN_W_HIGH, BBN_W_WEIGHTS, BBN_W_SCALE, BBN_W_SHIFT, BBN_W_VARIANT, BBN_W_PARAMETER, BBN_W_SHAPE,
+    BBN_W_OFFSET = BBN_W_SHAPE + 3, BBN_W_SIZES, BBN_W_STRIDES = BBN_W_SIZES + BBN_MAX_DIMS
 };
 
 typedef struct {
@@ -32,13 +35,17 @@ typedef struct {
 typedef struct {
     bbn_kind kind;
     int64_t inputs[2];
-    bbn_shape source, shape;
+    bbn_shape source, other, shape; /* of the first input, the last, and the output */
     int64_t kernel[2], stride[2], padding[2], dilation[2], groups;
     bbn_activation activation;
     int fixed; /* step and zero are given; else they come from the range of each input */
     float step, low, high;
     int32_t zero;
-    const uint8_t *weights; /* bits: (1 + samples, bytes); real: floats (O, I/groups, kH, kW); into the data */
+    int variant;     /* function: which; concat: axis; matmul: transposed; normalize: 1 centers, 2 counts all pixels */
+    float parameter; /* of a function, or of normalize */
+    int64_t offset, sizes[BBN_MAX_DIMS], strides[BBN_MAX_DIMS]; /* of a view, unused dimensions first, of size 1 */
+    const uint8_t *weights; /* bits: (1 + samples, bytes); real: floats (O, I/groups, kH, kW); constant: floats (C, H, W);
+                             * into the data */
     const uint8_t *scale, *shift;
 } bbn_op;
 
@@ -53,6 +60,9 @@ int bbn_program_read(bbn_program *program, const int64_t *words, int64_t num_wor
                      int64_t num_bytes, char *error, size_t error_size);
 void bbn_program_free(bbn_program *program);
 
+static inline int bbn_num_inputs_of(bbn_kind kind) {
+    return kind == BBN_ADD || kind == BBN_MULTIPLY || kind == BBN_CONCAT || kind == BBN_MATMUL ? 2 : 1;
+}
 static inline int64_t bbn_pixels(bbn_shape s) { return s.height * s.width; }
 static inline int64_t bbn_size(bbn_shape s) { return s.channels * s.height * s.width; }
 static inline int64_t bbn_taps(const bbn_op *op) { return op->kernel[0] * op->kernel[1]; }

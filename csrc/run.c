@@ -455,6 +455,7 @@ void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, co
     bbn_pool *pool = space->pool;
     const int64_t in = batch * bbn_pixels(op->source), to = batch * bbn_pixels(op->shape);
     const int64_t grain = 1 + SMALL_INPUT / op->source.channels;
+    const int same = bbn_size(op->source) == bbn_size(op->other);
     if (op->kind == BBN_BINARY && op->activation != BBN_BITS1) {
         bbn_pool_run(pool, measure, &j, batch, 1);
     } else {
@@ -485,7 +486,9 @@ void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, co
             bbn_pool_run(pool, pool_pixels, &j, to, grain);
         else if (op->kind == BBN_FLATTEN)
             bbn_pool_run(pool, flatten, &j, batch, 1 + SMALL_INPUT / bbn_size(op->source));
-        else
+        else if (op->kind == BBN_CLAMP || op->kind == BBN_AFFINE || op->kind == BBN_SIGN || (op->kind == BBN_ADD && same))
             bbn_pool_run(pool, each_pixel, &j, in, grain);
+        else
+            bbn_run_float(space, layer, x, y, batch, out);
     }
 }

@@ -33,6 +33,11 @@ typedef struct bbn_workspace {
 void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
                 int64_t network, float *out);
 
+/* The same for operations on float values, and the numbers that each thread needs for one. */
+void bbn_run_float(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
+                   float *out);
+int64_t bbn_float_scratch(const bbn_op *op);
+
 /* `rows` and `columns` swapped. */
 void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out);
 

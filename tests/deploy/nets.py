@@ -121,4 +121,84 @@ def real_first() -> nn.Module:
     return trained(nn.Sequential(nn.Hardtanh(-1, 2), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 4)), exclude="1")
 
 
-NETWORKS = [(mlp, (20,)), (resnet, (3, 12, 12)), (real_first, (20,))]  # together they hold every kind of operation
+class Squeeze(nn.Module):
+    """Squeeze and excitation: channels times a number each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, 2, 1), nn.Conv2d(2, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.up(F.hardswish(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, layer norm over channels, GELU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm, self.size = nn.LayerNorm(channels), nn.Parameter(torch.rand(channels))
+        self.wide, self.narrow = nn.Linear(channels, 2 * channels), nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + (self.size * self.narrow(F.gelu(self.wide(y)))).permute(0, 3, 1, 2)
+
+
+def convnext() -> nn.Module:
+    """All functions and norms, products and sums with spread operands, upsampling, joined parts: input (3, 8, 8)."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.block, self.squeeze = nn.Conv2d(3, 8, 2, 2), ConvNeXtBlock(8), Squeeze(8)
+            self.groups, self.rms = nn.GroupNorm(2, 8), nn.RMSNorm(8, eps=1e-5)
+            self.functions = nn.Sequential(nn.SiLU(), nn.Mish(), nn.ELU(0.7), nn.LeakyReLU(0.2), nn.Hardsigmoid())
+            self.more, self.head = nn.Sequential(nn.GELU("tanh"), nn.Tanh()), nn.Linear(20, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.squeeze(self.block(self.stem(x)))
+            y = self.functions(self.groups(y)) - F.interpolate(F.avg_pool2d(y, 2), scale_factor=2.0)
+            left, right = self.more(self.rms(y.flatten(2).transpose(1, 2))).chunk(2, -1)
+            parts = [
+                left.sum(1),
+                right.amax(1),
+                F.pad(y, (1, 0)).mean((1, 3)),
+                x.reshape(len(x), -1, 8)[:, ::3].mean(1),
+            ]
+            return self.head(torch.cat(parts, 1))
+
+    return trained(Net(), exclude="stem")
+
+
+def vit() -> nn.Module:
+    """Patches, a class token, positions, torch's encoder, attention by hand: input (3, 8, 8)."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.token = nn.Conv2d(3, 12, 4, 4), nn.Parameter(torch.randn(1, 1, 12))
+            self.position, self.norm = nn.Parameter(torch.randn(1, 5, 12)), nn.LayerNorm(12)
+            layer = nn.TransformerEncoderLayer(12, 3, 20, batch_first=True, norm_first=True, activation="gelu")
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.qkv, self.head = nn.Linear(12, 36), nn.Linear(12, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            x = self.encoder(torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position)
+            batch, tokens, width = x.shape
+            q, k, v = self.qkv(self.norm(x)).reshape(batch, tokens, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
+            weights = (q @ k.transpose(-2, -1) * 0.4).softmax(dim=-1)
+            return self.head((x + (weights @ v).transpose(1, 2).reshape(batch, tokens, width))[:, 0])
+
+    return trained(Net())
+
+
+NETWORKS = [  # together they hold every kind of operation
+    (mlp, (20,)),
+    (resnet, (3, 12, 12)),
+    (real_first, (20,)),
+    (convnext, (3, 8, 8)),
+    (vit, (3, 8, 8)),
+]

@@ -5,7 +5,7 @@ written tap by tap; each float32 operation is one torch operation, so that nothi
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bayesbinn.deploy import unpack_signs
-from bayesbinn.runtime.program import MIN_STEP, Activation, Op, Program
+from bayesbinn.runtime.operation import MIN_STEP, Activation, Op
+from bayesbinn.runtime.program import Program
 
 
 def reference(program: Program, x: Tensor, sample: int = 0) -> Tensor:
@@ -30,7 +31,7 @@ def reference(program: Program, x: Tensor, sample: int = 0) -> Tensor:
     height_width = ([1] * (2 - len(spatial)) + spatial)[-2:]
     values = [x.float().reshape(len(x), channels, *height_width)]
     for op in program.ops:
-        values.append(_run(op, [values[i] for i in op.inputs], sample))
+        values.append(_run(op, [values[i] for i in op.inputs or (0,)], sample))
     return values[-1].reshape(len(x), *program.output_shape)
 
 
@@ -58,7 +59,126 @@ def _run(op: Op, inputs: list[Tensor], sample: int) -> Tensor:
             return torch.where(x >= 0, 1.0, -1.0)
         case "flatten":
             return x.reshape(len(x), -1, 1, 1)
+        case "multiply":
+            return _clamp(inputs[0] * inputs[1], op)
+        case "function":
+            return FUNCTIONS[op.function](x, torch.tensor(op.parameter, dtype=torch.float32))
+        case "softmax":
+            return torch.stack([_softmax(x[..., h, w]) for h, w in np.ndindex(x.shape[2:])], -1).reshape(x.shape)
+        case "normalize":
+            return _clamp(_normalize(op, x) * _channels(op.scale) + _channels(op.shift), op)
+        case "matmul":
+            return _matmul(op, *inputs)
+        case "concat":
+            return torch.cat(inputs, 1 + op.axis)
+        case "view":
+            return _view(op, x)
+        case "constant":
+            return torch.from_numpy(np.array(op.value)).expand(len(x), *op.shape)
     raise AssertionError(op.kind)
+
+
+def _exp(x: Tensor) -> Tensor:
+    x = torch.where(x > -87.0, x, -87.0).clamp(max=88.0)
+    n = torch.round(x * 1.44269504088896341)
+    r = (x - n * 0.693359375) + n * 2.12194440e-4
+    p = torch.full_like(r, 1.9875691500e-4)
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = p * r + c
+    return (p * (r * r) + r + 1) * torch.ldexp(torch.ones_like(r), n.int())
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + _exp(-x))
+
+
+def _tanh(x: Tensor) -> Tensor:
+    return 1 - 2 / (_exp(x * 2) + 1)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    z = (x * 0.70710678).abs()
+    t = 1 / (z * 0.3275911 + 1)
+    p = torch.full_like(t, 1.061405429)
+    for c in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        p = p * t + c
+    y = 1 - (p * t) * _exp(-(z * z))
+    return (x * 0.5) * (torch.where(x < 0, -y, y) + 1)
+
+
+def _mish(x: Tensor) -> Tensor:
+    e = _exp(x.clamp(max=20.0))
+    n = e * (e + 2)
+    return x * (n / (n + 2))
+
+
+SIXTH = torch.tensor(1 / 6, dtype=torch.float32)
+FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sigmoid": lambda x, _: _sigmoid(x),
+    "tanh": lambda x, _: _tanh(x),
+    "silu": lambda x, _: x * _sigmoid(x),
+    "gelu": lambda x, _: _gelu(x),
+    "gelu_tanh": lambda x, _: (x * 0.5) * (_tanh((x * 0.7978845608) * ((x * x) * 0.044715 + 1)) + 1),
+    "mish": lambda x, _: _mish(x),
+    "elu": lambda x, alpha: torch.where(x > 0, x, (_exp(x.clamp(max=0.0)) - 1) * alpha),
+    "leaky_relu": lambda x, slope: torch.where(x > 0, x, x * slope),
+    "hardsigmoid": lambda x, _: (x + 3).clamp(0, 6) * SIXTH,
+    "hardswish": lambda x, _: x * ((x + 3).clamp(0, 6) * SIXTH),
+}
+
+
+def _lane_sum(x: Tensor) -> Tensor:
+    """Σ of x (B, n) in 16 lanes, whose halves are then added."""
+    lanes = [torch.zeros(len(x)) for _ in range(16)]
+    for i in range(x.shape[1]):
+        lanes[i % 16] = lanes[i % 16] + x[:, i]
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [a + b for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    return lanes[0]
+
+
+def _softmax(x: Tensor) -> Tensor:
+    e = _exp(x - x.amax(1, keepdim=True))
+    return e / _lane_sum(e)[:, None]
+
+
+def _normalize(op: Op, x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    size = op.source[0] // op.groups
+    places = [(slice(None), slice(None))] if op.whole else [*np.ndindex(x.shape[2:])]
+    for group in range(op.groups):
+        channels = slice(group * size, (group + 1) * size)
+        for row, column in places:
+            part = x[:, channels, row, column]
+            flat = (part.permute(0, 2, 3, 1) if op.whole else part).reshape(len(x), -1)
+            count = torch.tensor(float(flat.shape[1]))
+            if op.center:
+                flat = flat - (_lane_sum(flat) / count)[:, None]
+            spread = _lane_sum(flat * flat) / count + op.parameter
+            flat = flat * (1 / spread.double().sqrt().float())[:, None]  # torch's own root may err in the last place
+            back = flat.reshape(len(x), *x.shape[2:], size).permute(0, 3, 1, 2) if op.whole else flat
+            out[:, channels, row, column] = back
+    return out
+
+
+def _matmul(op: Op, x: Tensor, y: Tensor) -> Tensor:
+    total = torch.zeros(len(x), *op.shape)
+    for k in range(op.source[0]):
+        other = y[:, k].transpose(1, 2) if op.transposed else y[..., k]  # (B, N, H): number k of each row of y
+        total = total + x[:, None, k] * other[..., None]
+    return total
+
+
+def _view(op: Op, x: Tensor) -> Tensor:
+    assert op.view is not None
+    memory = x.permute(0, 2, 3, 1).reshape(len(x), -1)
+    places = [
+        op.view.offset + sum(i * s for i, s in zip(index, op.view.strides, strict=True))
+        for index in np.ndindex(op.view.sizes)
+    ]
+    channels, height, width = op.shape
+    return memory[:, places].reshape(len(x), height, width, channels).permute(0, 3, 1, 2)
 
 
 def quantize(x: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ import bayesbinn as bb
 from bayesbinn.nn.batch_norm import in_force, statistics_of
 from bayesbinn.runtime import FormatError, load
 from bayesbinn.runtime.container import read, write
-from tests.deploy.nets import Sign, mlp, resnet
+from tests.deploy.nets import ENGINES, Sign, mlp, resnet
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "network.bbnn.json"
 
@@ -42,6 +42,16 @@ def test_golden_file(tmp_path: Path) -> None:
     assert base64.b64encode(raw).decode() == stored["file"]
     outputs = load(raw).run(np.array(stored["x"], np.float32))
     assert outputs.tolist() == stored["outputs"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_golden_files_of_version_2(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans with every operation and function; a change of their outputs needs a new version number."""
+    monkeypatch.setenv("BAYESBINN_ISA", engine)
+    for stored in json.loads(GOLDEN.with_name("network2.bbnn.json").read_text()):
+        network = load(base64.b64decode(stored["file"]))
+        assert network.engine == engine
+        assert network.run(np.array(stored["x"], np.float32)).tolist() == stored["outputs"]
 
 
 def test_safetensors_reads_it() -> None:
@@ -100,7 +110,7 @@ def op(index: int, **fields: object) -> Callable[[dict[str, Any], dict[str, Any]
 
 
 CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
-    "version": lambda plan, tensors: plan.update(version=2),
+    "version": lambda plan, tensors: plan.update(version=3),
     "boolean version": lambda plan, tensors: plan.update(version=True),
     "input shape": lambda plan, tensors: plan.update(input=[3, 12]),
     "huge input": lambda plan, tensors: plan.update(input=[3, 1 << 20, 1 << 20]),

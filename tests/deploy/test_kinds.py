@@ -1,9 +1,9 @@
-"""One list of operation kinds, `runtime.program.FIELDS`: what it holds is packed, and computed by every engine."""
+"""One list of operation kinds, `runtime.reader.FIELDS`: what it holds is packed, and computed by every engine."""
 
 import bayesbinn as bb
 from bayesbinn.runtime.container import read
 from bayesbinn.runtime.native_engine import KINDS
-from bayesbinn.runtime.program import FIELDS, READERS
+from bayesbinn.runtime.reader import FIELDS, READERS
 from tests.deploy.nets import NETWORKS
 
 

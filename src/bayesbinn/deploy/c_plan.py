@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..runtime.program import Activation, Op, Program
+from ..runtime.operation import Activation, Op
+from ..runtime.program import Program
 
 INPUT, OUTPUT = "x", "y"  # the caller's memory
-ELEMENTWISE = ("add", "affine", "clamp", "sign", "quantize")
+ELEMENTWISE = ("add", "multiply", "affine", "clamp", "sign", "function", "quantize")
 ALIGN = 4
 
 
@@ -87,7 +88,7 @@ def _steps(program: Program, once: frozenset[int]) -> Iterable[Step]:
     ops = program.ops
     root = {0: 0}  # a flattened value is the value itself, channels come first in memory; not if both are needed
     for index, op in enumerate(ops):
-        source = root[op.inputs[0]]
+        source = root[op.inputs[0]] if op.inputs else 0
         needed = source == 0 or sum(source in map(root.get, other.inputs) for other in ops[:index]) > 0
         alias = op.kind == "flatten" and not (index + 1 == len(ops) and needed)
         root[index + 1] = source if alias else index + 1
@@ -97,10 +98,10 @@ def _steps(program: Program, once: frozenset[int]) -> Iterable[Step]:
         if root[index + 1] == index + 1:
             for value in dict.fromkeys(root[i] for i in op.inputs):
                 readers[value].append(index)
-    size = {value: math.prod(ops[value - 1].shape if value else ops[0].source) for value in readers}
+    size = {value: math.prod(ops[value - 1].shape if value else program.input) for value in readers}
     pools = {}  # of the value before a pool, the pool's index
     for index, op in enumerate(ops):
-        before = root[op.inputs[0]]
+        before = root[op.inputs[0]] if op.inputs else 0
         maker = ops[before - 1].kind if before else ""
         apart = all(k <= s for k, s in zip(op.kernel, op.stride, strict=True))
         alone = readers.get(before) == [index] and before != last
@@ -145,6 +146,8 @@ def _place(steps: tuple[Step, ...], output: int) -> tuple[dict[Buffer, int], int
     outside = {b for b in born.keys() | dies.keys() if b.activation is None and b.value in (0, output)}
     leader: dict[Buffer, Buffer] = {}  # of a buffer that is written over another, that other
     for time, step in enumerate(steps):
+        if not step.sources:
+            continue
         over = step.sources[0]
         plain = step.op is None or step.op.kind in ELEMENTWISE
         fits = step.to.item <= over.item and step.to.size == over.size

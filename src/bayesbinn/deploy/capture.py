@@ -12,8 +12,9 @@ from torch import fx, nn
 
 from .. import bernoulli
 from ..nn import BinaryConv1d, BinaryConv2d, BinaryLinear, Twin
-from .builder import Builder, Point, Step, UnsupportedError, plain_type
-from .handlers import FUNCTIONS, MODULES
+from .builder import Builder, Shown, Step, UnsupportedError, plain_type
+from .handlers import EXPANDED, FUNCTIONS, MODULES
+from .values import BATCH
 
 HELP = "docs/deploy.md lists what a file holds; pack the part of the network that fits, or predict with torch"
 
@@ -30,11 +31,14 @@ class Capture:
 
     input_shape: tuple[int, ...]
     steps: list[Step]
-    points: list[list[Point]]
+    points: list[list[Shown]]
 
 
 class _Proxy(fx.Proxy):
-    """Records `x += y` and its like as what they are: torch.fx takes them for `x = x + y`."""
+    """Records `x += y` and its like as what they are: torch.fx takes them for `x = x + y`.  Its length is `BATCH`."""
+
+    def __len__(self) -> int:
+        return BATCH
 
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
@@ -67,7 +71,10 @@ class _Tracer(fx.Tracer):
         compiled = getattr(m, "_orig_mod", None)  # by torch.compile, a part of the network
         if compiled is not None:
             return compiled(*args, **kwargs)
+        expanded = EXPANDED.get(plain_type(m))
         try:
+            if expanded is not None:
+                return expanded(self, m, *args, **kwargs)
             return super().call_module(m, forward, args, kwargs)
         except Exception:
             self.failed = self.failed or m  # the innermost
@@ -96,8 +103,7 @@ def capture(net: nn.Module, input_shape: Sequence[int]) -> Capture:
     if builder.problems:
         listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(builder.problems))
         raise UnsupportedError(f"{type(net).__name__} cannot be packed ({HELP}); not supported:\n{listed}")
-    steps = builder.finish()
-    return Capture(builder.input_shape, steps, builder.points[: len(steps) + 1])
+    return Capture(builder.input_shape, *builder.finish())
 
 
 def guess_input_shape(net: nn.Module) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.program import Op, Program, user_shape
+from ..runtime.operation import Op
+from ..runtime.program import Program, user_shape
 
 
 @dataclass(frozen=True)

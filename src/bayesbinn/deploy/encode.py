@@ -11,13 +11,26 @@ from torch import Tensor
 from .. import __version__
 from ..runtime import container
 from ..runtime.about import About
-from ..runtime.program import LEVELS, MIN_STEP
+from ..runtime.operation import LEVELS, MIN_STEP
+from ..runtime.reader import SINCE_2
 from .capture import Capture
-from .networks import LayerBits
+
+Limits = tuple[float, float]
 
 
-def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, activations: str, about: About) -> bytes:
-    """The bytes of a file with the captured steps, with the bits and activation ranges of `layers`, and `about`.
+def encode(
+    captured: Capture,
+    bits: dict[str, NDArray[np.uint8]],
+    num_samples: int,
+    activations: str,
+    about: About,
+    limits: dict[int, Limits],
+) -> bytes:
+    """The bytes of a file with the captured steps, the bits of their layers, and `about`.
+
+    Args:
+        limits: by place of a step, the range that its quantised input has, which contains 0; steps that are not in it
+            measure each input as it passes.
 
     Raises:
         ValueError: for numbers that a file cannot hold.
@@ -28,13 +41,14 @@ def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, ac
     for index, step in enumerate(captured.steps):
         entry = {**step.entry, "inputs": step.inputs}
         name = step.entry.get("name", "") or f"op{index}"
-        if step.kind == "sign" or (step.kind in ("flatten", "max_pool") and step.inputs[0] in signs):
+        if step.kind == "sign" or (step.kind in ("flatten", "view", "max_pool") and step.inputs[0] in signs):
             signs.add(index + 1)
         if step.layer is not None:
-            layer = layers[step.layer]
-            entry["bits"] = _store(tensors, f"{name}.bits", layer.bits)
+            entry["bits"] = _store(tensors, f"{name}.bits", bits[step.layer])
             is_sign = step.inputs[0] in signs
-            entry["activation"] = {"type": "sign"} if is_sign else _activation(activations, layer.limits)
+            entry["activation"] = {"type": "sign"} if is_sign else _activation(activations, limits.get(index))
+        if step.value is not None:
+            entry["value"] = _store(tensors, f"{name}.value", step.value)
         if step.weight is not None:
             entry["weight"] = _store(tensors, f"{name}.weight", step.weight)
         if step.scale is not None and step.shift is not None:
@@ -43,7 +57,7 @@ def encode(captured: Capture, layers: dict[str, LayerBits], num_samples: int, ac
             entry["shift"] = _store(tensors, f"{unique}.shift", step.shift)
         ops.append(entry)
     plan = {
-        "version": container.FORMAT_VERSION,
+        "version": 2 if any(op["op"] in SINCE_2 for op in ops) else 1,
         "producer": f"bayesbinn {__version__}",
         "input": list(captured.input_shape),
         "num_samples": num_samples,
@@ -61,7 +75,7 @@ def _store(tensors: dict[str, NDArray[Any]], name: str, values: Tensor | NDArray
     return name
 
 
-def _activation(kind: str, limits: tuple[float, float] | None) -> dict[str, Any]:
+def _activation(kind: str, limits: Limits | None) -> dict[str, Any]:
     """The JSON of an activation type, with the fixed step and zero that cover `limits` (they contain 0)."""
     if limits is None:
         return {"type": kind}

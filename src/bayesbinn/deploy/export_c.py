@@ -8,15 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_bytes
-from ..runtime.program import LEVELS, Op, Program
+from ..runtime.operation import LEVELS, Op, Shape
+from ..runtime.program import Program
 from .about_texts import about_c
 from .c_arduino import to_arduino
 from .c_plan import Buffer, Plan, Step, plan
 from .c_targets import Budget, budget_of
+from .export_c_floats import FLOATS, float_call, number
 
 TEMPLATE = Path(__file__).with_name("export_c.c.txt")
 FLAGS = "-std=c99 -O2 -Wall -Wextra -ffp-contract=off"
-NEEDS = {"binary": ("outputs",), "real": ("window", "outputs"), "copy": ("outputs",)}
+NEEDS = {
+    "binary": ("outputs",),
+    "real": ("window", "outputs"),
+    "copy": ("outputs",),
+    "function": ("exp",),
+    "softmax": ("exp", "lanes"),
+    "normalize": ("lanes",),
+}
 PARTS = {"levels": "into_levels(", "measure": "measure("}  # of the template, and the calls that need them
 POOLS = {None: 0, "max_pool": 1, "avg_pool": 2}
 
@@ -73,9 +82,11 @@ void {name}_run(const float *x, float *y);
     )
     measured = sorted({step.to.value for step in planned.steps if step.to.activation is not None})
     scales = "".join(f"    scale scale{value};\n" for value in measured)
+    reads = any(buffer.value == 0 for step in planned.steps for buffer in step.sources)
+    unread = "" if reads else "    (void)x;\n"
     source = (
         f'#include "{name}.h"\n\n{_template(used)}\n{"".join(constants)}\n{memory}'
-        f"void {name}_run(const float *x, float *y) {{\n    sink out;\n{scales}{''.join(calls)}}}\n"
+        f"void {name}_run(const float *x, float *y) {{\n    sink out;\n{scales}{unread}{''.join(calls)}}}\n"
     )
     flags = " ".join([FLAGS, *budget.flags])
     compiler = "" if target == "any" else f"CC = {budget.compiler}\n"
@@ -101,7 +112,8 @@ def save_c(program: Program, folder: str | Path, name: str = "net", *, ram: int 
 def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -> Budget:
     """Bytes of memory, constants and code that the C folder takes; arguments as in `to_c`."""
     planned = plan(program, ram)
-    _, calls, used = _body(program, planned)
+    constants, calls, used = _body(program, planned)
+    tables = sum(4 * (line.count(",") + 1) for line in constants if line.startswith("static const int"))
     arrays: dict[int, int] = {}
     layers = 0
     for step in planned.steps:
@@ -109,10 +121,10 @@ def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -
         op = step.op
         if op is not None and op.bits is not None:
             arrays[op.bits.ctypes.data] = tap_bits(op).nbytes
-        for array in () if op is None else (op.scale, op.shift, op.weight):
+        for array in () if op is None else (op.scale, op.shift, op.weight, op.value):
             if array is not None:
                 arrays[array.ctypes.data] = array.nbytes
-    return budget_of(target, planned.ram, sum(arrays.values()), layers, used, calls)
+    return budget_of(target, planned.ram, sum(arrays.values()) + tables, layers, used, calls)
 
 
 def _body(program: Program, planned: Plan) -> tuple[list[str], list[str], set[str]]:
@@ -121,8 +133,9 @@ def _body(program: Program, planned: Plan) -> tuple[list[str], list[str], set[st
     names: dict[int, str] = {}  # of arrays that are written already, by address: a layer may be used twice
     lines: list[str] = []
     used: set[str] = set()
-    for number, step in enumerate(planned.steps):
-        function, call = _call(number, step, planned, constants, names)
+    shapes = [program.input, *(op.shape for op in program.ops)]
+    for place, step in enumerate(planned.steps):
+        function, call = _call(place, step, planned, shapes, constants, names)
         used |= {function, *NEEDS.get(function, ())}
         written = _lines(step, call, _address(planned, step.to))
         used |= {part for part, name in PARTS.items() if any(name in line for line in written)}
@@ -142,7 +155,7 @@ def _lines(step: Step, call: str, to: str) -> list[str]:
         lines += ["into(&out, RANGE, 0);", call, f"measure(&{scale}, &out, {LEVELS[a.kind]});"]
     else:
         assert a.step is not None
-        lines.append(f"{scale}.step = {_number(a.step)}, {scale}.zero = {a.zero};")
+        lines.append(f"{scale}.step = {number(a.step)}, {scale}.zero = {a.zero};")
     return [*lines, f"into_levels(&out, {to}, &{scale}, {LEVELS[a.kind]});", call]
 
 
@@ -153,13 +166,19 @@ def _address(planned: Plan, buffer: Buffer) -> str:
     return "(void *)x" if buffer.value == 0 else "y"
 
 
-def _call(number: int, step: Step, planned: Plan, constants: list[str], names: dict[int, str]) -> tuple[str, str]:
+def _call(
+    place: int, step: Step, planned: Plan, shapes: list[Shape], constants: list[str], names: dict[int, str]
+) -> tuple[str, str]:
     """The function of the template, and the call of it."""
-    op, size = step.op, step.sources[0].size
+    op, size = step.op, (step.sources or (step.to,))[0].size
     floats = [f"(const float *)({_address(planned, b)})" if b in planned.offsets else "x" for b in step.sources]
     if op is None or op.kind == "flatten":
         return "pass", f"pass({floats[0]}, {size}, &out);"
-    limits = f"{_number(op.low)}, {_number(op.high)}"
+    limits = f"{number(op.low)}, {number(op.high)}"
+    if (op.kind in FLOATS and op.kind != "add") or (op.kind == "add" and shapes[op.inputs[1]] != op.source):
+        arrays = {field: _constant(op, field, constants, names) for field in ("scale", "shift", "value")}
+        function, arguments = float_call(op, shapes, arrays, place, constants)
+        return function, f"{function}({', '.join([*floats, *arguments])}, &out);"
     if op.kind == "add":
         return "add", f"add({floats[0]}, {floats[1]}, {size}, {limits}, &out);"
     if op.kind == "clamp":
@@ -171,10 +190,10 @@ def _call(number: int, step: Step, planned: Plan, constants: list[str], names: d
         plane = op.shape[1] * op.shape[2]
         return "affine", f"affine({floats[0]}, {plane}, {size}, {arrays['scale']}, {arrays['shift']}, {limits}, &out);"
     function = op.kind if op.kind in ("binary", "real") else "copy"
-    constants.append(_layer(f"layer{number}", step, op, arrays))
+    constants.append(_layer(f"layer{place}", step, op, arrays))
     source = _address(planned, step.sources[0]) if step.sources[0] in planned.offsets else "x"
     scale = f"&scale{step.sources[0].value}" if step.sources[0].activation is not None else "0"
-    return function, f"outputs(&layer{number}, {function}, {source}, {scale}, &out);"
+    return function, f"outputs(&layer{place}, {function}, {source}, {scale}, &out);"
 
 
 def _layer(name: str, step: Step, op: Op, arrays: dict[str, str]) -> str:
@@ -187,9 +206,9 @@ def _layer(name: str, step: Step, op: Op, arrays: dict[str, str]) -> str:
     window = [(1, 1), (1, 1), (0, 0)] if pool is None else [pool.kernel, pool.stride, pool.padding]
     fields += [*(f"{{{a}, {b}}}" for a, b in window), str(POOLS[None if pool is None else pool.kind])]
     wide = step.sources[0].activation is not None and step.sources[0].activation.kind == "int16"
-    fields += [str(pooled.shape[1]), str(pooled.shape[2]), str(int(wide)), _number(op.low), _number(op.high)]
+    fields += [str(pooled.shape[1]), str(pooled.shape[2]), str(int(wide)), number(op.low), number(op.high)]
     share = 1 if pool is None else 1 / math.prod(pool.kernel)
-    fields += [_number(pooled.low), _number(pooled.high), _number(share), *arrays.values()]
+    fields += [number(pooled.low), number(pooled.high), number(share), *arrays.values()]
     return f"static const layer {name} = {{{', '.join(fields)}}};\n"
 
 
@@ -224,15 +243,7 @@ def _template(used: set[str]) -> str:
 
 def _array(name: str, values: NDArray[np.generic]) -> str:
     flat = values.reshape(-1)
-    kind, text = ("unsigned char", str) if flat.dtype == np.uint8 else ("float", _number)
+    kind, text = ("unsigned char", str) if flat.dtype == np.uint8 else ("float", number)
     words = [text(value) for value in flat.tolist()]
     rows = [", ".join(words[i : i + 16]) for i in range(0, len(words), 16)]
     return f"static const {kind} {name}[] = {{\n    " + ",\n    ".join(rows) + "};\n"
-
-
-def _number(value: float) -> str:
-    """A float32 as a C constant, exactly."""
-    value = float(np.float32(value))
-    if math.isinf(value):
-        return "-INF" if value < 0 else "INF"
-    return f"{value!r}f" if "." in repr(value) or "e" in repr(value) else f"{value!r}.0f"

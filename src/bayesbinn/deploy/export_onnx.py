@@ -4,14 +4,17 @@ The mode is exported.  Activations stay float, with two exceptions: the 2-bit li
 onnxruntime rounds them to 8 bits, and QONNX, which says how they were quantised where a fixed step is stored.
 """
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.numpy_engine import signs
-from ..runtime.program import Op, Program, user_shape
+from ..runtime.numpy_engine import channels_last, signs, view_indices
+from ..runtime.operation import Op
+from ..runtime.program import Program, user_shape
 from .about_texts import about_texts
 
 BLOCK = 32  # of MatMulNBits: the smallest, which wastes least on ragged rows
@@ -86,7 +89,7 @@ class _Graph:
         return output
 
     def op(self, index: int, op: Op, inputs: list[str]) -> str:
-        x, rank, prefix = inputs[0], op.rank, f"op{index}"
+        x, rank, prefix = (inputs or ["x"])[0], op.rank, f"op{index}"
         match op.kind:
             case "binary" | "real":
                 y = self.product(prefix, op, self.activation(prefix, op, x))
@@ -105,7 +108,78 @@ class _Graph:
                 return self.node("MaxPool", [x], **_window(op, rank))
             case "avg_pool":
                 return self.clamp(prefix, op, self.node("AveragePool", [x], count_include_pad=1, **_window(op, rank)))
+            case "multiply":
+                return self.clamp(prefix, op, self.node("Mul", inputs))
+            case "softmax":
+                return self.node("Softmax", [x], axis=1)
+            case "concat":
+                return self.node("Concat", inputs, axis=1 + (op.axis if rank == 3 else min(op.axis, 1)))
+            case "function":
+                return FUNCTIONS[op.function](self, prefix, x, op.parameter)
+            case "normalize":
+                return self.clamp(prefix, op, self.affine(prefix, op, self.normalize(prefix, op, x)))
+            case "matmul":
+                return self.matmul(op, *inputs)
+            case "view":
+                return self.view(prefix, op, x)
+            case "constant":
+                return self.constant_value(prefix, op)
         raise AssertionError(op.kind)
+
+    def scaled(self, prefix: str, kind: str, x: str, number: float) -> str:
+        """x and a number by an operator of two inputs."""
+        return self.node(kind, [x, self.constant(f"{prefix}.{len(self.constants)}", np.float32(number))])
+
+    def reshape(self, prefix: str, x: str, shape: Sequence[int]) -> str:
+        """x (B, ...) in another shape (B, *shape)."""
+        sizes = self.constant(f"{prefix}.{len(self.constants)}", np.array([-1, *shape], np.int64))
+        return self.node("Reshape", [x, sizes])
+
+    def normalize(self, prefix: str, op: Op, x: str) -> str:
+        spatial = list(user_shape(op.shape, op.rank)[1:])
+        split = self.reshape(prefix, x, [op.groups, op.shape[0] // op.groups, *spatial])
+        axes = list(range(2, 3 + len(spatial))) if op.whole else [2]
+        if op.center:
+            split = self.node("Sub", [split, self.node("ReduceMean", [split], axes=axes, keepdims=1)])
+        spread = self.node("ReduceMean", [self.node("Mul", [split, split])], axes=axes, keepdims=1)
+        split = self.node("Div", [split, self.node("Sqrt", [self.scaled(prefix, "Add", spread, op.parameter)])])
+        return self.reshape(prefix, split, user_shape(op.shape, op.rank))
+
+    def matmul(self, op: Op, x: str, y: str) -> str:
+        last, back = ([0, 2, 3, 1], [0, 3, 1, 2]) if op.rank == 3 else ([0, 2, 1], [0, 2, 1])
+        first = self.node("Transpose", [x], perm=last)
+        if not op.transposed:
+            y = self.node("Transpose", [y], perm=last)
+        elif op.rank == 3:
+            y = self.node("Transpose", [y], perm=[0, 2, 1, 3])
+        return self.node("Transpose", [self.node("MatMul", [first, y])], perm=back)
+
+    def view(self, prefix: str, op: Op, x: str) -> str:
+        """Reshape, Transpose, or where neither will do, Gather."""
+        numbers = np.arange(math.prod(op.source)).reshape(op.source)  # in the order of torch
+        of_memory = numbers.transpose(1, 2, 0).reshape(-1)
+        made = of_memory[view_indices(op)].reshape(channels_last(op.shape)).transpose(2, 0, 1).reshape(-1)
+        shape = user_shape(op.shape, op.rank)
+        if made.size == numbers.size:
+            for order in itertools.permutations(range(3)):
+                if np.array_equal(numbers.transpose(order).reshape(-1), made):
+                    if order != (0, 1, 2):
+                        x = self.reshape(prefix, x, op.source)
+                        x = self.node("Transpose", [x], perm=[0, *(1 + i for i in order)])
+                    return self.reshape(prefix, x, shape)
+        flat = self.reshape(prefix, x, [numbers.size])
+        found = self.node("Gather", [flat, self.constant(f"{prefix}.indices", made.astype(np.int64))], axis=1)
+        return self.reshape(prefix, found, shape)
+
+    def constant_value(self, prefix: str, op: Op) -> str:
+        """The constant, once for each input of the batch."""
+        assert op.value is not None
+        shape = user_shape(op.shape, op.rank)
+        value = self.constant(f"{prefix}.value", op.value.astype(np.float32).reshape(1, *shape))
+        first = [self.constant(f"{prefix}.{n}", np.array([n], np.int64)) for n in (0, 1)]
+        batch = self.node("Slice", [self.node("Shape", ["x"]), *first])
+        sizes = self.constant(f"{prefix}.sizes", np.array(shape, np.int64))
+        return self.node("Expand", [value, self.node("Concat", [batch, sizes], axis=0)])
 
     def activation(self, prefix: str, op: Op, x: str) -> str:
         a = op.activation
@@ -185,6 +259,32 @@ class _Graph:
             return self.node("Relu", [x])
         limits = [self.constant(f"{prefix}.{n}", np.float32(v)) for n, v in (("low", op.low), ("high", op.high))]
         return self.node("Clip", [x, *limits])
+
+
+def _gelu(graph: _Graph, prefix: str, x: str, _: float) -> str:
+    erf = graph.node("Erf", [graph.scaled(prefix, "Mul", x, 1 / math.sqrt(2))])
+    return graph.node("Mul", [graph.scaled(prefix, "Mul", x, 0.5), graph.scaled(prefix, "Add", erf, 1.0)])
+
+
+def _gelu_tanh(graph: _Graph, prefix: str, x: str, _: float) -> str:
+    cube = graph.scaled(prefix, "Mul", graph.node("Mul", [x, graph.node("Mul", [x, x])]), 0.044715)
+    inner = graph.scaled(prefix, "Mul", graph.node("Add", [x, cube]), math.sqrt(2 / math.pi))
+    tanh = graph.scaled(prefix, "Add", graph.node("Tanh", [inner]), 1.0)
+    return graph.node("Mul", [graph.scaled(prefix, "Mul", x, 0.5), tanh])
+
+
+FUNCTIONS: dict[str, Callable[[_Graph, str, str, float], str]] = {
+    "sigmoid": lambda g, p, x, _: g.node("Sigmoid", [x]),
+    "tanh": lambda g, p, x, _: g.node("Tanh", [x]),
+    "silu": lambda g, p, x, _: g.node("Mul", [x, g.node("Sigmoid", [x])]),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "mish": lambda g, p, x, _: g.node("Mul", [x, g.node("Tanh", [g.node("Softplus", [x])])]),
+    "elu": lambda g, p, x, alpha: g.node("Elu", [x], alpha=alpha),
+    "leaky_relu": lambda g, p, x, slope: g.node("LeakyRelu", [x], alpha=slope),
+    "hardsigmoid": lambda g, p, x, _: g.node("HardSigmoid", [x], alpha=1 / 6, beta=0.5),
+    "hardswish": lambda g, p, x, _: g.node("HardSwish", [x]),
+}
 
 
 def _sizes(pair: tuple[int, int], rank: int) -> list[int]:

@@ -1,6 +1,5 @@
 """Write a trained network as a `.bbnn` file, and read one back as a program."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ from ..files import write_bytes
 from ..runtime import container
 from ..runtime.about import About
 from ..runtime.engine import whole
-from ..runtime.program import LEVELS, MAX_SAMPLES, Program, check
+from ..runtime.operation import LEVELS
+from ..runtime.program import MAX_SAMPLES, Program, check
 from .builder import plain_type
+from .calibration import input_limits
 from .capture import capture, guess_input_shape
 from .encode import encode
 from .handlers import MODULES
@@ -112,8 +113,12 @@ def pack(
         x = calibration[:: math.ceil(len(calibration) / CHECKED)]
     with networks.ready():
         captured = capture(net, x.shape[1:])
-        raw = encode(captured, networks.layer_bits(calibration), num_samples, activations, about or About())
-        points = itertools.chain.from_iterable(captured.points)
+        bits = networks.bits()
+        raw = encode(captured, bits, num_samples, activations, about or About(), {})
+        if calibration is not None:
+            limits = input_limits(load_program(raw), captured, networks, calibration)
+            raw = encode(captured, bits, num_samples, activations, about or About(), limits)
+        points = {shown.point for of_value in captured.points for shown in of_value}
         verify(load_program(raw), captured, x, networks.records(x, points))
     return raw
 

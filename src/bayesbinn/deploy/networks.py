@@ -22,17 +22,6 @@ from .bits import pack_signs
 from .builder import Point, UnsupportedError
 
 
-@dataclass(frozen=True)
-class LayerBits:
-    """Of one binary layer: the bits (1 + S, bytes) of all networks, and the range that its input has over all of them.
-
-    `limits` contains 0; None where no calibration data are given.
-    """
-
-    bits: NDArray[np.uint8]
-    limits: tuple[float, float] | None
-
-
 @dataclass
 class Record:
     """What one network did with some inputs: values at points of the network, and its output."""
@@ -80,29 +69,14 @@ class Networks:
             with sampled_weights(self.net, generator):
                 yield self.net
 
-    def layer_bits(self, calibration: Tensor | None, batch_size: int = 256) -> dict[str, LayerBits]:
-        """By name of the layer: its bits and the range of its input on the calibration data."""
+    def bits(self) -> dict[str, NDArray[np.uint8]]:
+        """By name of the layer: its bits (1 + S, bytes) in all networks."""
         layers = dict(binary_layers(self.net))
-        bits: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in layers}
-        lows, highs = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
-        with ExitStack() as hooks:
-            if calibration is not None:
-                for name, layer in layers.items():
-
-                    def look(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                        lows[name] = min(lows[name], float(inputs[0].min()))
-                        highs[name] = max(highs[name], float(inputs[0].max()))
-
-                    hooks.callback(layer.register_forward_pre_hook(look).remove)
-            for net in self.each():
-                for name, layer in layers.items():
-                    bits[name].append(pack_signs(layer.weight))
-                for batch in () if calibration is None else torch.split(calibration, batch_size):
-                    _run(net, batch)
-        return {
-            name: LayerBits(np.stack(each), None if calibration is None else (lows[name], highs[name]))
-            for name, each in bits.items()
-        }
+        found: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in layers}
+        for _ in self.each():
+            for name, layer in layers.items():
+                found[name].append(pack_signs(layer.weight))
+        return {name: np.stack(each) for name, each in found.items()}
 
     def records(self, x: Tensor, points: Iterable[Point]) -> Iterator[Record]:
         """What each network does with x (B, ...), as its modules and the user's hooks really run."""

@@ -1,12 +1,15 @@
 """The float twin of a packed program, in torch: the same bits, scales and wiring, with activations that stay float."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..runtime.numpy_engine import signs
-from ..runtime.program import Op, Program
+from ..runtime.numpy_engine import channels_last, signs, view_indices
+from ..runtime.operation import Op
+from ..runtime.program import Program
 
 
 def weights(program: Program, sample: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor | None]:
@@ -23,10 +26,15 @@ def inner(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def forward(program: Program, x: Tensor, of_ops: list[Tensor | None]) -> Tensor:
     """The output (B, *output shape) for x (B, *input shape), with weights from `weights`, in their type."""
-    values = [x.reshape(inner(x.shape))]
+    return values(program, x, of_ops)[-1].reshape(len(x), *program.output_shape)
+
+
+def values(program: Program, x: Tensor, of_ops: list[Tensor | None]) -> list[Tensor]:
+    """All values (B, C, H, W) of the program for x (B, *input shape)."""
+    found = [x.reshape(inner(x.shape))]
     for op, weight in zip(program.ops, of_ops, strict=True):
-        values.append(run_op(op, [values[i] for i in op.inputs], weight))
-    return values[-1].reshape(len(x), *program.output_shape)
+        found.append(run_op(op, [found[i] for i in op.inputs or (0,)], weight))
+    return found
 
 
 def run_op(op: Op, inputs: list[Tensor], weight: Tensor | None) -> Tensor:
@@ -47,12 +55,64 @@ def run_op(op: Op, inputs: list[Tensor], weight: Tensor | None) -> Tensor:
         return sign(x)
     elif op.kind == "flatten":
         return x.flatten(1)[:, :, None, None]
+    elif op.kind in FLOATS:
+        y = FLOATS[op.kind](op, *inputs)
     else:
         y = x + inputs[1] if op.kind == "add" else x
     if op.scale is not None and op.shift is not None:
         scale, shift = (torch.from_numpy(np.array(v)).to(y.dtype).reshape(1, -1, 1, 1) for v in (op.scale, op.shift))
         y = torch.addcmul(shift, y, scale)
     return y.clamp(op.low, op.high) if (op.low, op.high) != (-np.inf, np.inf) else y
+
+
+def normalized(op: Op, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x with mean 0 and mean square 1, and 1 over the standard deviation that it had, by which it was multiplied."""
+    split = x.reshape(len(x), op.groups, -1, *x.shape[2:])
+    axes = (2, 3, 4) if op.whole else (2,)
+    if op.center:
+        split = split - split.mean(axes, keepdim=True)
+    inverse = (split.square().mean(axes, keepdim=True) + op.parameter).rsqrt()
+    return (split * inverse).flatten(1, 2), inverse.expand_as(split).flatten(1, 2)
+
+
+def view(op: Op, x: Tensor) -> Tensor:
+    """The numbers that a view reads, in the shape of its output."""
+    indices = torch.from_numpy(view_indices(op))
+    return x.permute(0, 2, 3, 1).flatten(1)[:, indices].reshape(len(x), *channels_last(op.shape)).permute(0, 3, 1, 2)
+
+
+def _matmul(op: Op, x: Tensor, y: Tensor) -> Tensor:
+    """x (K, H, M) times y (K, H, N) or (N, H, K)."""
+    x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+    return (x @ (y.transpose(2, 3) if op.transposed else y)).permute(0, 3, 1, 2)
+
+
+def _constant(op: Op, x: Tensor) -> Tensor:
+    return torch.from_numpy(np.array(op.value)).to(x.dtype).expand(len(x), *op.shape)
+
+
+TORCH: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "sigmoid": lambda x, _: torch.sigmoid(x),
+    "tanh": lambda x, _: torch.tanh(x),
+    "silu": lambda x, _: F.silu(x),
+    "gelu": lambda x, _: F.gelu(x),
+    "gelu_tanh": lambda x, _: F.gelu(x, approximate="tanh"),
+    "mish": lambda x, _: F.mish(x),
+    "elu": lambda x, alpha: F.elu(x, alpha),
+    "leaky_relu": lambda x, slope: F.leaky_relu(x, slope),
+    "hardsigmoid": lambda x, _: F.hardsigmoid(x),
+    "hardswish": lambda x, _: F.hardswish(x),
+}
+FLOATS: dict[str, Callable[..., Tensor]] = {
+    "multiply": lambda op, x, y: x * y,
+    "function": lambda op, x: TORCH[op.function](x, op.parameter),
+    "normalize": lambda op, x: normalized(op, x)[0],
+    "softmax": lambda op, x: x.softmax(1),
+    "matmul": _matmul,
+    "concat": lambda op, x, y: torch.cat([x, y], 1 + op.axis),
+    "view": view,
+    "constant": _constant,
+}
 
 
 def sign(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ rounding until the network shows the value, and then starts again from the netwo
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..runtime.numpy_engine import quantize
 from ..runtime.numpy_engine import run_op as run_packed
-from ..runtime.program import Op, Program
+from ..runtime.operation import Op
+from ..runtime.program import Program
 from . import twin
-from .builder import Point, UnsupportedError
+from .builder import Shown, UnsupportedError
 from .capture import Capture
 from .networks import Record
 
@@ -61,7 +62,7 @@ def _verify(program: Program, captured: Capture, x: Tensor, record: Record, samp
     which = f"nothing in {network}"
     values = [_shown(_Value(given, torch.zeros_like(given)), captured.points[0], record, which)]
     for index, (op, step) in enumerate(zip(program.ops, captured.steps, strict=True)):
-        inputs, weight = [values[i] for i in op.inputs], weights[index]
+        inputs, weight = [values[i] for i in op.inputs or (0,)], weights[index]
         value = _rounded(op, inputs, weight, unit, step.size)
         which = f"{', '.join(map(repr, step.parts))} in {network}"
         _check_quantised(op, inputs[0].exact, value, weight, sample, which)
@@ -72,6 +73,8 @@ def _verify(program: Program, captured: Capture, x: Tensor, record: Record, samp
 def _rounded(op: Op, inputs: list[_Value], weight: Tensor | None, unit: float, size: Tensor | None) -> _Value:
     """The operation in float64 with float activations, and how far float arithmetic of relative error `unit` may be."""
     exact = twin.run_op(op, [v.exact for v in inputs], weight)
+    if op.kind in FLOAT_ERRORS:
+        return _Value(exact, FLOAT_ERRORS[op.kind](op, unit, exact, *inputs))
     unit *= FACTORS + math.sqrt(math.prod(op.weight_shape[1:]) if weight is not None else math.prod(op.kernel))
     errors, sizes = [v.error for v in inputs], [v.exact.abs() for v in inputs]
     if op.kind == "sign" or (op.activation is not None and op.activation.kind == "sign"):
@@ -80,6 +83,66 @@ def _rounded(op: Op, inputs: list[_Value], weight: Tensor | None, unit: float, s
         if op.kind == "sign":
             return _Value(exact, errors[0])
     return _Value(exact, _spread(op, [e + unit * s for e, s in zip(errors, sizes, strict=True)], weight, unit, size))
+
+
+# how far a function of the runtime may be from torch's, for each of max(1, |x|); how much it grows a small error
+FUNCTION_ERROR, STEEPEST = 3e-7, 1.2
+
+
+def _function(op: Op, unit: float, exact: Tensor, x: _Value) -> Tensor:
+    steepest = max(STEEPEST, abs(op.parameter))
+    return steepest * x.error + (unit + FUNCTION_ERROR) * x.exact.abs().clamp(min=1) * max(1.0, abs(op.parameter))
+
+
+def _normalize(op: Op, unit: float, exact: Tensor, x: _Value) -> Tensor:
+    """An error e moves the mean by its mean, and the standard deviation σ by its root mean square."""
+    assert op.scale is not None
+    assert op.shift is not None
+    found, inverse = twin.normalized(op, x.exact)
+    axes = (2, 3, 4) if op.whole else (2,)
+
+    def over(f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+        split = t.reshape(len(t), op.groups, -1, *t.shape[2:])
+        return f(split).expand_as(split).flatten(1, 2)
+
+    count = op.source[0] // op.groups * (math.prod(op.source[1:]) if op.whole else 1)
+    unit *= math.sqrt(count)
+    error = x.error + unit * x.exact.abs()  # of x minus its mean, where the mean is large
+    mean = over(lambda t: t.mean(axes, keepdim=True), error)
+    root = over(lambda t: t.square().mean(axes, keepdim=True).sqrt(), error + mean)
+    error = (error + mean) * inverse + (found.abs() + root * inverse) * (root * inverse + unit)
+    scale, shift = (torch.from_numpy(np.abs(v)).double().reshape(1, -1, 1, 1) for v in (op.scale, op.shift))
+    return error * scale + unit * (found.abs() * scale + shift)
+
+
+def _softmax(op: Op, unit: float, exact: Tensor, x: _Value) -> Tensor:
+    largest = x.error.amax(1, keepdim=True) + unit * (x.exact - x.exact.amax(1, keepdim=True)).abs().clamp(max=88)
+    return exact * (torch.expm1(2 * largest.clamp(max=100)) + unit * math.sqrt(op.source[0]) + FUNCTION_ERROR) + 1e-30
+
+
+def _product(op: Op, unit: float, exact: Tensor, x: _Value, y: _Value) -> Tensor:
+    """|x y − (x + e)(y + d)| ≤ e |y| + |x| d + e d, and rounding."""
+    a, b = x.exact.abs(), y.exact.abs()
+    unit *= math.sqrt(op.source[0]) if op.kind == "matmul" else 1.0
+    terms = ((x.error, b), (a, y.error + unit * b), (x.error, y.error))
+    plain = replace(op, low=-math.inf, high=math.inf)
+    return sum((twin.run_op(plain, [p, q], None) for p, q in terms), torch.zeros_like(exact))
+
+
+def _moved(op: Op, unit: float, exact: Tensor, *inputs: _Value) -> Tensor:
+    return twin.run_op(op, [v.error for v in inputs], None)
+
+
+FLOAT_ERRORS: dict[str, Callable[..., Tensor]] = {
+    "function": _function,
+    "normalize": _normalize,
+    "softmax": _softmax,
+    "multiply": _product,
+    "matmul": _product,
+    "concat": _moved,
+    "view": _moved,
+    "constant": lambda op, unit, exact, x: unit * exact.abs(),
+}
 
 
 def _spread(
@@ -106,13 +169,21 @@ def _check_quantised(op: Op, x: Tensor, value: _Value, weight: Tensor | None, sa
     _compare(torch.from_numpy(found.copy()), _Value(value.exact, allowed), "its quantised output is", which)
 
 
-def _shown(value: _Value, points: list[Point], record: Record, which: str) -> _Value:
+def _shown(value: _Value, points: list[Shown], record: Record, which: str) -> _Value:
     """Compare with what the network shows of the value, and go on from that."""
-    for point in points:
+    for point, own in points:
         tensor = record.seen.get(point)
         if tensor is None:
             raise UnsupportedError(f"module {point.module!r} is not called as it was when traced: {REASONS}")
-        value = _compare(tensor, value, f"what {point.module!r} {point.side} is", which)
+        what = f"what {point.module!r} {point.side} is"
+        if own is None:
+            value = _compare(tensor, value, what, which)
+            continue
+        read = own.flatten()
+        exact, error = value.exact.flatten(1).clone(), value.error.flatten(1).clone()
+        found = _compare(tensor, _Value(exact[:, read], error[:, read]), what, which)
+        exact[:, read], error[:, read] = found.exact, 0.0
+        value = _Value(exact.reshape(value.exact.shape), error.reshape(value.error.shape))
     return value
 
 

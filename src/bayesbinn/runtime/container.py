@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest; a file says the oldest that has all its operations
 MAX_HEADER = 1 << 24
 DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
 PLAN, CHECKSUM = "bayesbinn", "checksum"
@@ -54,8 +54,8 @@ def read(source: str | Path | bytes) -> Container:
         )
     plan = decode_json(plan_text, "plan")
     version = plan.get("version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise FormatError(f"format version is {version!r}, this release reads {FORMAT_VERSION}: upgrade bayesbinn")
+    if not is_int(version, 1, FORMAT_VERSION):
+        raise FormatError(f"format version is {version!r}, this release reads 1 to {FORMAT_VERSION}: upgrade bayesbinn")
     return Container(plan, _tensors(header, data), len(raw))
 
 

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from .. import _native
 from .engine import NOT_FINITE, Engine
-from .program import Op, Program
+from .operation import FUNCTIONS, Op
+from .program import Program
+from .reader import MAX_DIMS
 
 # the order of csrc/program.h
-KINDS = ("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten")
+KINDS = (
+    *("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten"),
+    *("function", "normalize", "softmax", "matmul", "concat", "view", "constant", "multiply"),
+)
 ACTIVATIONS = ("sign", "int8", "int16")
-OP_WORDS = 24
+OP_WORDS = 48
 ERROR_BYTES = 256
 # where values are: `array.ctypes.data` takes three times as long, as long as a small layer
 _address, _bytes = ctypes.addressof, cast(Callable[[Any], ctypes.c_char], ctypes.c_char.from_buffer)
@@ -68,11 +73,14 @@ def _failure(status: int, num_x: int, first: int) -> Exception:
 
 def encode(program: Program) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """The program as words, and the bytes of its tensors, as csrc/program.h describes them."""
-    first = program.ops[0].source
+    first = program.input
     words = [np.array([len(program.ops), *first, program.num_samples], np.int64)]
     parts: list[NDArray[np.uint8]] = []
     offset = 0
+    shapes = dict(enumerate([first, *(op.shape for op in program.ops)]))
     for op in program.ops:
+        if op.inputs and shapes.get(op.inputs[0]) != op.source:
+            raise ValueError(f"{op.kind} {op.name}: reads {op.source}, not the shape of value {op.inputs[0]}")
         offsets: list[int] = []
         for raw in _tensors(op, 1 + program.num_samples):
             offsets.append(offset)
@@ -94,30 +102,47 @@ def _tensors(op: Op, num_networks: int) -> list[NDArray[np.uint8]]:
         wanted.append((op.bits, np.uint8, (num_networks, (op.num_weights + 7) // 8)))
     elif op.kind == "real":
         wanted.append((op.weight, np.float32, op.weight_shape))
-    elif op.kind == "affine":
+    elif op.kind == "constant":
+        return [_bytes_of(op, op.value, np.float32, op.shape)]
+    elif op.kind in ("affine", "normalize"):
         wanted.append((np.zeros(0, np.uint8), np.uint8, (0,)))
     if wanted:
         wanted += [(tensor, np.float32, op.shape[:1]) for tensor in (op.scale, op.shift)]
-    found = []
-    for tensor, dtype, shape in wanted:
-        if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
-            have = "none" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
-            raise ValueError(f"{op.kind} {op.name}: needs a tensor {np.dtype(dtype)} of shape {shape}, has {have}")
-        found.append(np.frombuffer(tensor.tobytes(), np.uint8))
-    return found
+    return [_bytes_of(op, *each) for each in wanted]
+
+
+def _bytes_of(op: Op, tensor: NDArray[Any] | None, dtype: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
+        have = "none" if tensor is None else f"{tensor.dtype} of shape {tensor.shape}"
+        raise ValueError(f"{op.kind} {op.name}: needs a tensor {np.dtype(dtype)} of shape {shape}, has {have}")
+    return np.frombuffer(tensor.tobytes(), np.uint8)
 
 
 def _op_words(op: Op, offsets: list[int]) -> NDArray[np.int64]:
     activation = op.activation
-    fields: list[Any] = [KINDS.index(op.kind), op.inputs[0], op.inputs[-1], op.shape[0], *op.kernel, *op.stride]
+    first, *_, last = op.inputs * 2 or (0, 0)
+    fields: list[Any] = [KINDS.index(op.kind), first, last, op.shape[0], *op.kernel, *op.stride]
     fields += [*op.padding, *op.dilation, op.groups]
     if activation is None:
         fields += [0, 0, 0, 0]
     else:
         step = 0.0 if activation.step is None else activation.step
         fields += [ACTIVATIONS.index(activation.kind), activation.step is not None, _float_bits(step), activation.zero]
-    fields += [_float_bits(op.low), _float_bits(op.high), *offsets]
+    fields += [_float_bits(op.low), _float_bits(op.high), *offsets, *[0] * (3 - len(offsets))]
+    fields += [_variant(op), _float_bits(op.parameter), *op.shape]
+    if op.view is not None:
+        short = MAX_DIMS - len(op.view.sizes)
+        fields += [op.view.offset, *[1] * short, *op.view.sizes, *[0] * short, *op.view.strides]
     return np.array(fields + [0] * (OP_WORDS - len(fields)), np.int64)
+
+
+def _variant(op: Op) -> int:
+    """What program.h calls so: which function, which axis, or flags."""
+    if op.kind == "function":
+        return FUNCTIONS.index(op.function)
+    if op.kind == "normalize":
+        return int(op.center) + 2 * int(op.whole)
+    return op.axis if op.kind == "concat" else int(op.transposed)
 
 
 def _float_bits(value: float) -> int:

@@ -10,8 +10,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from . import functions
 from .engine import NOT_FINITE, Engine
-from .program import MIN_STEP, Activation, Op, Program
+from .operation import MIN_STEP, Activation, Op, Shape
+from .program import Program
 
 Floats = NDArray[np.float32]
 
@@ -33,7 +35,7 @@ class NumpyEngine(Engine):
     def _compute(self, x: Floats, first: int, out: Floats) -> None:
         if not np.isfinite(x).all():
             raise ValueError(NOT_FINITE)
-        inner = x.reshape(len(x), *self.program.ops[0].source).transpose(0, 2, 3, 1)  # channels last
+        inner = x.reshape(len(x), *self.program.input).transpose(0, 2, 3, 1)  # channels last
         for sample, to in enumerate(out, first):
             to[...] = self._network(inner, sample).transpose(0, 3, 1, 2).reshape(to.shape)
 
@@ -41,13 +43,13 @@ class NumpyEngine(Engine):
         values = [x]
         with np.errstate(over="ignore", invalid="ignore"):
             for op in self.program.ops:
-                values.append(np.ascontiguousarray(run_op(op, [values[i] for i in op.inputs], sample)))
+                values.append(np.ascontiguousarray(run_op(op, [values[i] for i in op.inputs or (0,)], sample)))
         return values[-1]
 
 
 def memory(program: Program) -> int:
     """Bytes for one input, about: all values, and what the largest operation makes on its way."""
-    values = math.prod(program.ops[0].source) + sum(math.prod(op.shape) for op in program.ops)
+    values = math.prod(program.input) + sum(math.prod(op.shape) for op in program.ops)
     largest = max(math.prod(op.source) + math.prod(op.shape) + op.num_weights for op in program.ops)
     return 4 * values + 24 * largest
 
@@ -68,6 +70,8 @@ def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:
             return clamp(pool(op, x, 0.0, np.add) * np.float32(1 / math.prod(op.kernel)), op)
         case "add":
             return clamp(x + inputs[1], op)
+        case "multiply":
+            return clamp(x * inputs[1], op)
         case "affine":
             assert op.scale is not None
             assert op.shift is not None
@@ -78,7 +82,57 @@ def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:
             return np.where(x >= 0, np.float32(1), np.float32(-1))
         case "flatten":
             return x.transpose(0, 3, 1, 2).reshape(len(x), 1, 1, -1)
+        case "function":
+            return functions.COMPUTE[op.function](x, op.parameter)
+        case "normalize":
+            assert op.scale is not None
+            assert op.shift is not None
+            return clamp(normalize(op, x) * op.scale + op.shift, op)
+        case "softmax":
+            return functions.softmax(x)
+        case "matmul":
+            return matmul(x, inputs[1] if op.transposed else inputs[1].swapaxes(2, 3))
+        case "concat":
+            return np.concatenate(inputs, axis=(3, 1, 2)[op.axis])
+        case "view":
+            return x.reshape(len(x), -1)[:, view_indices(op)].reshape(len(x), *channels_last(op.shape))
+        case "constant":
+            assert op.value is not None
+            return np.broadcast_to(op.value.transpose(1, 2, 0), (len(x), *channels_last(op.shape)))
     raise AssertionError(op.kind)
+
+
+def channels_last(shape: Shape) -> Shape:
+    """(H, W, C) of a (C, H, W)."""
+    return (*shape[1:], shape[0])
+
+
+def normalize(op: Op, x: Floats) -> Floats:
+    """The channels of each group, at each pixel or at all of them (`whole`), with mean 0 and mean square 1."""
+    size = op.source[0] // op.groups
+    if not op.whole:
+        split = x.reshape(*x.shape[:3], op.groups, size)
+        return functions.normalize(split, op.center, op.parameter).reshape(x.shape)
+    pixels = x.reshape(len(x), -1, op.groups, size).swapaxes(1, 2)
+    found = functions.normalize(pixels.reshape(len(x), op.groups, -1), op.center, op.parameter)
+    return found.reshape(pixels.shape).swapaxes(1, 2).reshape(x.shape)
+
+
+def matmul(x: Floats, y: Floats) -> Floats:
+    """Σ over K of x (B, H, M, K) y (B, H, N, K) → (B, H, M, N) in float32, one product after the other."""
+    total = np.zeros((*x.shape[:3], y.shape[2]), np.float32)
+    for k in range(x.shape[3]):
+        total += x[..., k, None] * y[:, :, None, :, k]
+    return total
+
+
+def view_indices(op: Op) -> NDArray[np.intp]:
+    """Which numbers of the input a view reads, in the order of its output; both channels last."""
+    assert op.view is not None
+    indices = np.full((), op.view.offset, np.intp)
+    for size, stride in zip(op.view.sizes, op.view.strides, strict=True):
+        indices = indices[..., None] + stride * np.arange(size)
+    return indices.reshape(-1)
 
 
 def clamp(x: Floats, op: Op) -> Floats:

@@ -4,9 +4,12 @@
 const RUNTIME = "@RUNTIME@"; // the C library as WebAssembly, deflated
 
 // the order of csrc/program.h
-const KINDS = ["binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten"];
+const KINDS = ["binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten", "function", "normalize",
+  "softmax", "matmul", "concat", "view", "constant", "multiply"];
+// and of csrc/functions.h
+const FUNCTIONS = ["sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "mish", "elu", "leaky_relu", "hardsigmoid", "hardswish"];
 const ACTIVATIONS = ["sign", "int8", "int16"];
-const HEADER_WORDS = 5, OP_WORDS = 24, VERSION = 1, MAX_MEMORY = 1n << 30n, ERROR_BYTES = 256;
+const HEADER_WORDS = 5, OP_WORDS = 48, MAX_DIMS = 8, VERSION = 2, MAX_MEMORY = 1n << 30n, ERROR_BYTES = 256;
 const FAILURES = [, "its shapes are others", "x holds NaN or Infinity", "there is not enough memory"];
 
 export async function inflate(bytes) {
@@ -41,7 +44,7 @@ function parse(bytes) {
   const found = checksum(new TextEncoder().encode(metadata.bayesbinn), data);
   if (found !== metadata.checksum) throw new Error(`the file is damaged (checksum ${found}): copy it again`);
   const plan = JSON.parse(metadata.bayesbinn);
-  if (plan.version !== VERSION) throw new Error(`the file is of version ${plan.version}, this module reads ${VERSION}`);
+  if (!(plan.version >= 1 && plan.version <= VERSION)) throw new Error(`the file is of version ${plan.version}, this module reads 1 to ${VERSION}`);
   return { plan, tensors, data };
 }
 
@@ -65,19 +68,29 @@ function encode({ plan, tensors }) {
   const [c, ...size] = plan.input;
   set(0, plan.ops.length, c, size.length === 2 ? size[0] : 1, size.at(-1) ?? 1, plan.num_samples);
   plan.ops.forEach((op, index) => {
-    const rank = ranks[op.inputs[0]], at = HEADER_WORDS + index * OP_WORDS;
+    const rank = op.inputs.length ? ranks[op.inputs[0]] : 0, at = HEADER_WORDS + index * OP_WORDS;
     const pair = (field, none) => {
       const found = op[field] ?? [];
       return rank === 3 && found.length === 2 ? found : [none, found[0] ?? none];
     };
     const kind = op.op.replace(/_(linear|conv)$/, ""), activation = op.activation ?? { type: "sign" };
     const place = (name) => (name ? tensors[name].data_offsets[0] : 0);
-    set(at, KINDS.indexOf(kind), op.inputs[0], op.inputs.at(-1), op.features ?? op.channels ?? 0);
+    set(at, KINDS.indexOf(kind), op.inputs[0] ?? 0, op.inputs.at(-1) ?? 0, op.features ?? op.channels ?? 0);
     set(at + 4, ...pair("kernel", 1), ...pair("stride", 1), ...pair("padding", 0), ...pair("dilation", 1), op.groups ?? 1);
     set(at + 13, ACTIVATIONS.indexOf(activation.type), "step" in activation, bits(activation.step ?? 0), activation.zero ?? 0);
     set(at + 17, bits(op.clamp?.[0] ?? -Infinity), bits(op.clamp?.[1] ?? Infinity));
-    set(at + 19, place(op.bits ?? op.weight), place(op.scale), place(op.shift));
-    ranks.push(op.op.endsWith("_linear") || kind === "flatten" ? 1 : rank);
+    if (kind === "normalize") set(at + 12, op.groups ?? 1);
+    set(at + 19, place(op.bits ?? op.weight ?? op.value), place(op.scale), place(op.shift));
+    const axis = { 1: [0], 2: [0, 2], 3: [0, 1, 2] }[rank]?.[op.axis] ?? 0;
+    const variants = { function: FUNCTIONS.indexOf(op.function), normalize: Number(op.center) + 2 * Number(op.whole), concat: axis };
+    set(at + 22, variants[kind] ?? Number(op.transposed ?? 0), bits(op.parameter ?? op.eps ?? 0));
+    const user = op.shape ?? tensors[op.value]?.shape;
+    if (user) set(at + 24, user[0], user.length === 3 ? user[1] : 1, user.length > 1 ? user.at(-1) : 1);
+    if (kind === "view") {
+      const short = MAX_DIMS - op.sizes.length;
+      set(at + 27, op.offset ?? 0, ...Array(short).fill(1), ...op.sizes, ...Array(short).fill(0), ...op.strides);
+    }
+    ranks.push(user ? user.length : op.op.endsWith("_linear") || kind === "flatten" ? 1 : rank);
   });
   return words;
 }

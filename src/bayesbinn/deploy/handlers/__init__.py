@@ -1,0 +1,13 @@
+"""What each of torch's modules, functions and methods becomes: operations of the format (see `docs/format.md`)."""
+
+from typing import Any
+
+from torch import nn
+
+from ..builder import Handler
+from . import arithmetic, attention, floats, layers, pools, views
+
+PARTS = (layers, pools, arithmetic, floats, views, attention)
+MODULES: dict[type[nn.Module], Handler] = {t: handler for part in PARTS for t, handler in part.MODULES.items()}
+FUNCTIONS: dict[Any, Handler] = {f: handler for part in PARTS for f, handler in part.FUNCTIONS.items()}
+EXPANDED = attention.EXPANDED
