@@ -129,7 +129,7 @@ NAMES = {  # of the functions of a part, where they are others than its own name
     "levels": ("into_levels",),
     "window": ("meet",),
     "exp": ("exponential",),
-    "function": ("function", "apply", "tanh_of", "erf_of"),
+    "apply": ("apply", "tanh_of", "erf_of"),
     "lanes": ("clear", "take", "sum_of"),
     "normalize": ("normalize", "normalize_part", "root"),
 }

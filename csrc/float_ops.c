@@ -1,8 +1,10 @@
 /* Operations on float values: functions, norms, products of two values, and those that only move numbers. */
+#include <math.h>
 #include <string.h>
 
 #include "workspace.h"
 
+enum { BBN_SIGMOID_INDEX, BBN_TANH_INDEX }; /* of functions.h */
 enum { SMALL = 1 << 14 }; /* numbers that take less time than waking a thread */
 
 typedef struct {
@@ -180,6 +182,56 @@ void bbn_run_float(bbn_workspace *space, const bbn_layer *layer, const float *x,
     }
     case BBN_CONSTANT: share(&j, constant, batch, bbn_size(op->shape)); break;
     default: break;
+    }
+}
+
+int64_t bbn_state_size(const bbn_op *op) {
+    return op->kind == BBN_RECURRENT ? 2 * (op->source.channels + op->shape.channels) : 0;
+}
+
+/* one step of one input; the state lies in `h`, a memory in `c`; `gates` and `work` hold gates * C numbers each */
+static void recurrent_step(const bbn_layer *layer, const float *x, float *gates, float *work, float *h, float *c) {
+    const bbn_op *op = layer->op;
+    const bbn_kernels *k = layer->kernels;
+    const int64_t n = op->shape.channels, all = op->source.channels;
+    switch (op->variant & 3) {
+    case BBN_GRU:
+        k->add(x, gates, 2 * n, -INFINITY, INFINITY, work);
+        k->function(BBN_SIGMOID_INDEX, work, 2 * n, 0, gates);
+        for (int64_t i = 0; i < n; i++) work[i] = x[2 * n + i] + gates[i] * gates[2 * n + i];
+        k->function(BBN_TANH_INDEX, work, n, 0, gates + 2 * n);
+        for (int64_t i = 0; i < n; i++) h[i] = (1.0f - gates[n + i]) * gates[2 * n + i] + gates[n + i] * h[i];
+        return;
+    case BBN_LSTM:
+        k->add(x, gates, all, -INFINITY, INFINITY, work);
+        k->function(BBN_SIGMOID_INDEX, work, 2 * n, 0, gates);
+        k->function(BBN_TANH_INDEX, work + 2 * n, n, 0, gates + 2 * n);
+        k->function(BBN_SIGMOID_INDEX, work + 3 * n, n, 0, gates + 3 * n);
+        for (int64_t i = 0; i < n; i++) c[i] = gates[n + i] * c[i] + gates[i] * gates[2 * n + i];
+        k->function(BBN_TANH_INDEX, c, n, 0, h);
+        for (int64_t i = 0; i < n; i++) h[i] = gates[3 * n + i] * h[i];
+        return;
+    case BBN_RNN_TANH:
+        k->add(x, gates, n, -INFINITY, INFINITY, work);
+        k->function(BBN_TANH_INDEX, work, n, 0, h);
+        return;
+    default: k->add(x, gates, n, 0, INFINITY, h);
+    }
+}
+
+void bbn_run_recurrent(bbn_workspace *space, const bbn_layer *layer, const bbn_layer *product, const float *x,
+                       int64_t batch, int64_t network, float *out) {
+    const bbn_op *op = layer->op;
+    const int64_t n = op->shape.channels, all = op->source.channels, steps = op->source.width;
+    float *h = space->state, *c = h + batch * n, *gates = c + batch * n, *work = gates + batch * all;
+    memset(h, 0, (size_t)(8 * batch * n));
+    for (int64_t i = 0; i < steps; i++) {
+        const int64_t t = op->variant & 4 ? steps - 1 - i : i;
+        bbn_run_op(space, product, h, h, batch, network, gates);
+        for (int64_t b = 0; b < batch; b++) {
+            recurrent_step(layer, x + (b * steps + t) * all, gates + b * all, work, h + b * n, c + b * n);
+            memcpy(out + (b * steps + t) * n, h + b * n, (size_t)(4 * n));
+        }
     }
 }
 

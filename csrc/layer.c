@@ -113,7 +113,7 @@ void bbn_layer_choose(bbn_layer *layer, const bbn_op *op, const bbn_kernels *ker
 void bbn_layer_take(bbn_layer *layer, bbn_memory *memory) {
     const bbn_op *op = layer->op;
     if (op->kind == BBN_CONSTANT) layer->weights = bbn_take(memory, 4 * bbn_size(op->shape));
-    if (!has_weights(op) && op->kind != BBN_AFFINE && op->kind != BBN_NORMALIZE) return;
+    if (!has_weights(op) && op->kind != BBN_AFFINE && op->kind != BBN_NORMALIZE) return; /* nor a recurrent layer's */
     layer->scale = bbn_take(memory, 4 * layer->rows);
     layer->shift = bbn_take(memory, 4 * layer->rows);
     layer->weights = bbn_take(memory, layer->network_bytes * layer->networks);

@@ -11,7 +11,7 @@ static const int64_t TILE_BYTES = 1 << 21;
 
 /* sizes of a workspace, for one input where it holds several */
 typedef struct {
-    int64_t tables, gathered, padding, levels, acc, pointers, zeros;
+    int64_t tables, gathered, padding, levels, acc, pointers, zeros, state;
 } needs;
 
 struct bbn_net {
@@ -63,7 +63,7 @@ static void add_needs(const bbn_layer *layer, needs *most) {
     most->tables = larger(most->tables, own.tables), most->gathered = larger(most->gathered, own.gathered);
     most->padding = larger(most->padding, own.padding), most->levels = larger(most->levels, own.levels);
     most->acc = larger(most->acc, own.acc), most->pointers = larger(most->pointers, own.pointers);
-    most->zeros = larger(most->zeros, own.zeros);
+    most->zeros = larger(most->zeros, own.zeros), most->state = larger(most->state, bbn_state_size(op));
 }
 
 /* Gives every value between input and output a slot; a slot is free again after the last operation that reads it. */
@@ -118,6 +118,7 @@ static void furnish(const bbn_net *net, bbn_workspace *space) {
     space->padding = bbn_take(m, most->padding * tile);
     for (int i = 0; i < 2; i++) space->gathered[i] = bbn_take(m, most->gathered * tile);
     space->zeros = bbn_take(m, 8 * most->zeros);
+    space->state = bbn_take(m, 4 * most->state * tile);
     space->scratch = bbn_take(m, (int64_t)sizeof *space->scratch * net->threads);
     for (int t = 0; t < net->threads; t++) {
         bbn_scratch own = {{bbn_take(m, most->levels), bbn_take(m, most->levels)}, NULL, NULL};
@@ -154,32 +155,41 @@ static bbn_workspace *take_space(bbn_net *net) {
 
 /* ---- a network ---- */
 
+/* operation i, or the product of operation i - num_ops with its state */
+static int exists(const bbn_net *net, int64_t i) {
+    return i < net->program.num_ops || net->program.ops[i - net->program.num_ops].kind == BBN_RECURRENT;
+}
+
 static int prepare(bbn_net *net, const bbn_kernels *kernels, int64_t max_memory, char *error, size_t error_size) {
     const int64_t n = net->program.num_ops;
     snprintf(error, error_size, "out of memory");
-    net->layers = bbn_take(&net->memory, (int64_t)sizeof *net->layers * n);
+    net->layers = bbn_take(&net->memory, (int64_t)sizeof *net->layers * 2 * n);
     net->slot = bbn_take(&net->memory, (int64_t)sizeof *net->slot * (n + 1));
     net->slot_size = bbn_take(&net->memory, (int64_t)sizeof *net->slot_size * (n + 1));
     if (net->memory.failed || assign_slots(net)) return -1;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < 2 * n; i++) {
+        if (!exists(net, i)) continue;
         bbn_layer_choose(&net->layers[i], &net->program.ops[i], kernels, 1 + net->program.num_samples);
         add_needs(&net->layers[i], &net->most);
     }
     choose_tile(net);
     bbn_workspace count = {.memory = {.counting = 1, .bytes = net->memory.bytes}};
     furnish(net, &count);
-    for (int64_t i = 0; i < n; i++) bbn_layer_take(&net->layers[i], &count.memory);
+    for (int64_t i = 0; i < 2 * n; i++)
+        if (exists(net, i)) bbn_layer_take(&net->layers[i], &count.memory);
     if (count.memory.bytes > max_memory) {
         snprintf(error, error_size, "it needs %" PRId64 " bytes of memory, max_memory allows %" PRId64,
                  count.memory.bytes, max_memory);
         return -1;
     }
-    for (int64_t i = 0; i < n; i++) bbn_layer_take(&net->layers[i], &net->memory);
+    for (int64_t i = 0; i < 2 * n; i++)
+        if (exists(net, i)) bbn_layer_take(&net->layers[i], &net->memory);
     bbn_workspace *space = net->memory.failed ? NULL : add_space(net);
     if (!space) return -1;
     bbn_claim_give(&space->claim);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < 2 * n; i++) {
         bbn_op *op = &net->program.ops[i];
+        if (!exists(net, i)) continue;
         bbn_layer_fill(&net->layers[i]);
         op->weights = op->scale = op->shift = NULL; /* the caller may free the data now */
     }
@@ -226,7 +236,11 @@ static void run_tile(const bbn_net *net, bbn_workspace *space, const float *x, i
             const int64_t v = layer->op->inputs[j];
             inputs[j] = v ? space->slots[net->slot[v]] : x;
         }
-        bbn_run_op(space, layer, inputs[0], inputs[1], tile, network, i < n - 1 ? space->slots[net->slot[i + 1]] : out);
+        float *to = i < n - 1 ? space->slots[net->slot[i + 1]] : out;
+        if (layer->op->kind == BBN_RECURRENT)
+            bbn_run_recurrent(space, layer, &net->layers[n + i], inputs[0], tile, network, to);
+        else
+            bbn_run_op(space, layer, inputs[0], inputs[1], tile, network, to);
     }
 }
 

@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,11 @@ static int read_float(const reader *r, const int64_t *w, bbn_op *op) {
                 return fail(r, "second input");
         return 0;
     }
+    case BBN_RECURRENT:
+        if (!within(variant, 0, 15)) return fail(r, "variant");
+        if (a.height != 1 || a.channels > MAX_SIZE || a.channels % bbn_gates(op)) return fail(r, "channels");
+        op->shape.channels = a.channels / bbn_gates(op);
+        return 0;
     case BBN_VIEW: return read_shape(r, w, op) || read_view(r, w, op) ? -1 : 0;
     case BBN_CONSTANT:
         if (read_shape(r, w, op)) return -1;
@@ -157,7 +163,23 @@ static int read_float(const reader *r, const int64_t *w, bbn_op *op) {
     }
 }
 
-static int read_op(const reader *r, const int64_t *w, bbn_op *op, const bbn_shape *shapes, int64_t networks) {
+/* the layer that multiplies a state: from (C) to (gates * C) */
+static int read_product(const reader *r, const int64_t *w, const bbn_op *op, bbn_op *product, int64_t networks) {
+    int64_t words[BBN_OP_WORDS];
+    memcpy(words, w, sizeof words);
+    words[BBN_W_CHANNELS] = op->source.channels, words[BBN_W_GROUPS] = 1;
+    *product = (bbn_op){.kind = op->variant & 8 ? BBN_REAL : BBN_BINARY, .source = {op->shape.channels, 1, 1}};
+    product->shape = product->source;
+    product->low = -INFINITY, product->high = INFINITY;
+    for (int i = 0; i < 2; i++) product->kernel[i] = product->stride[i] = product->dilation[i] = 1;
+    if (read_weights(r, words, product, networks)) return -1;
+    product->scale = span(r, w[BBN_W_SCALE], 4 * op->source.channels);
+    product->shift = span(r, w[BBN_W_SHIFT], 4 * op->source.channels);
+    return product->scale && product->shift ? 0 : fail(r, "scale or shift");
+}
+
+static int read_op(const reader *r, const int64_t *w, bbn_op *op, const bbn_shape *shapes, int64_t networks,
+                   bbn_op *product) {
     if (!within(w[BBN_W_KIND], 0, BBN_NUM_KINDS - 1)) return fail(r, "kind");
     op->kind = (bbn_kind)w[BBN_W_KIND];
     for (int i = 0; i < bbn_num_inputs_of(op->kind); i++) {
@@ -179,6 +201,7 @@ static int read_op(const reader *r, const int64_t *w, bbn_op *op, const bbn_shap
         op->shift = span(r, w[BBN_W_SHIFT], 4 * op->shape.channels);
         if (!op->scale || !op->shift) return fail(r, "scale or shift");
     }
+    if (op->kind == BBN_RECURRENT && read_product(r, w, op, product, networks)) return -1;
     if (op->shape.channels > MAX_VALUE || bbn_pixels(op->shape) > MAX_VALUE || bbn_size(op->shape) > MAX_VALUE)
         return fail(r, "output size");
     return 0;
@@ -201,14 +224,15 @@ int bbn_program_read(bbn_program *program, const int64_t *words, int64_t num_wor
         return -1;
     }
     program->num_ops = words[0], program->num_samples = words[4], program->input = input;
-    program->ops = calloc((size_t)words[0], sizeof *program->ops);
+    program->ops = calloc(2 * (size_t)words[0], sizeof *program->ops);
     bbn_shape *shapes = calloc((size_t)words[0] + 1, sizeof *shapes);
     int status = program->ops && shapes ? 0 : -1;
     if (status) snprintf(error, error_size, "out of memory");
     if (!status) shapes[0] = input;
     for (; !status && r.index < program->num_ops; r.index++) {
         bbn_op *op = &program->ops[r.index];
-        status = read_op(&r, words + BBN_HEADER_WORDS + r.index * BBN_OP_WORDS, op, shapes, 1 + program->num_samples);
+        status = read_op(&r, words + BBN_HEADER_WORDS + r.index * BBN_OP_WORDS, op, shapes, 1 + program->num_samples,
+                         op + program->num_ops);
         shapes[r.index + 1] = op->shape;
     }
     free(shapes);

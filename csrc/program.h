@@ -16,8 +16,12 @@ enum { BBN_HEADER_WORDS = 5, BBN_OP_WORDS = 48, BBN_MAX_DIMS = 8 };
 typedef enum {
     BBN_BINARY, BBN_REAL, BBN_MAX_POOL, BBN_AVG_POOL, BBN_ADD, BBN_AFFINE, BBN_CLAMP, BBN_SIGN, BBN_FLATTEN,
     BBN_FUNCTION, BBN_NORMALIZE, BBN_SOFTMAX, BBN_MATMUL, BBN_CONCAT, BBN_VIEW, BBN_CONSTANT, BBN_MULTIPLY,
+    BBN_RECURRENT,
     BBN_NUM_KINDS
 } bbn_kind;
+
+/* of recurrent layers, in the order of `operation.CELLS`; in a variant, 4 means reverse and 8 real weights */
+typedef enum { BBN_GRU, BBN_LSTM, BBN_RNN_TANH, BBN_RNN_RELU } bbn_cell;
 
 typedef enum { BBN_BITS1, BBN_INT8, BBN_INT16, BBN_NUM_ACTIVATIONS } bbn_activation;
 
@@ -41,7 +45,7 @@ typedef struct {
     int fixed; /* step and zero are given; else they come from the range of each input */
     float step, low, high;
     int32_t zero;
-    int variant;     /* function: which; concat: axis; matmul: transposed; normalize: 1 centers, 2 counts all pixels */
+    int variant;     /* recurrent: its cell and flags; function: which; concat: axis; matmul: transposed; normalize: 1 centers, 2 counts all pixels */
     float parameter; /* of a function, or of normalize */
     int64_t offset, sizes[BBN_MAX_DIMS], strides[BBN_MAX_DIMS]; /* of a view, unused dimensions first, of size 1 */
     const uint8_t *weights; /* bits: (1 + samples, bytes); real: floats (O, I/groups, kH, kW); constant: floats (C, H, W);
@@ -52,7 +56,7 @@ typedef struct {
 typedef struct {
     int64_t num_ops, num_samples;
     bbn_shape input;
-    bbn_op *ops;
+    bbn_op *ops; /* and after them, at num_ops + i, the product of recurrent operation i with its state */
 } bbn_program;
 
 /* Reads and checks; returns 0, or -1 with a sentence in `error`.  The program points into `data`. */
@@ -62,6 +66,10 @@ void bbn_program_free(bbn_program *program);
 
 static inline int bbn_num_inputs_of(bbn_kind kind) {
     return kind == BBN_ADD || kind == BBN_MULTIPLY || kind == BBN_CONCAT || kind == BBN_MATMUL ? 2 : 1;
+}
+static inline int64_t bbn_gates(const bbn_op *op) {
+    static const int64_t gates[] = {3, 4, 1, 1};
+    return gates[op->variant & 3];
 }
 static inline int64_t bbn_pixels(bbn_shape s) { return s.height * s.width; }
 static inline int64_t bbn_size(bbn_shape s) { return s.channels * s.height * s.width; }

@@ -26,6 +26,7 @@ typedef struct bbn_workspace {
     int8_t *gathered[2];
     uint8_t *padding; /* tables of a pixel outside the image, for each input of the tile */
     float *zeros;     /* a pixel of zeros */
+    float *state;     /* of a recurrent layer: see float_ops.c */
     bbn_scratch *scratch;
 } bbn_workspace;
 
@@ -36,6 +37,10 @@ void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, co
 /* The same for operations on float values, and the numbers that each thread needs for one. */
 void bbn_run_float(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
                    float *out);
+/* A recurrent layer, whose product with the state is the layer `product`, and the numbers of `state` for one input. */
+void bbn_run_recurrent(bbn_workspace *space, const bbn_layer *layer, const bbn_layer *product, const float *x,
+                       int64_t batch, int64_t network, float *out);
+int64_t bbn_state_size(const bbn_op *op);
 int64_t bbn_float_scratch(const bbn_op *op);
 
 /* `rows` and `columns` swapped. */

@@ -195,10 +195,27 @@ def vit() -> nn.Module:
     return trained(Net())
 
 
+def recurrent() -> nn.Module:
+    """A GRU of two directions, an LSTM, an RNN kept real, the last state of one: input (7, 6)."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.lstm = nn.GRU(6, 5, bidirectional=True, batch_first=True), nn.LSTM(10, 9)
+            self.rnn, self.head = nn.RNN(9, 4, nonlinearity="relu", batch_first=True), nn.Linear(13, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            states, _ = self.lstm(self.gru(x)[0].transpose(0, 1))
+            return self.head(torch.cat([states.mean(0), self.rnn(states.transpose(0, 1))[1].squeeze(0)], 1))
+
+    return trained(Net(), exclude="rnn")
+
+
 NETWORKS = [  # together they hold every kind of operation
     (mlp, (20,)),
     (resnet, (3, 12, 12)),
     (real_first, (20,)),
     (convnext, (3, 8, 8)),
     (vit, (3, 8, 8)),
+    (recurrent, (7, 6)),
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesbinn.runtime.operation import FUNCTIONS, WITH_PARAMETER
+from bayesbinn.runtime.operation import CELLS, FUNCTIONS, WITH_PARAMETER
 from bayesbinn.runtime.reader import SINCE_2
 
 KINDS = (*SINCE_2, "add", "affine")
@@ -25,11 +25,16 @@ def random_plan(seed: int) -> Plan:
         tensors[f"t{len(tensors)}"] = numbers.normal(size=shape).astype(np.float32)
         return f"t{len(tensors) - 1}"
 
+    def bits(count: int) -> str:
+        packed = np.packbits(numbers.integers(0, 2, count).astype(np.uint8), bitorder="little")
+        tensors[f"t{len(tensors)}"] = packed[None]
+        return f"t{len(tensors) - 1}"
+
     values: list[tuple[int, ...]] = [tuple(rs.randint(1, 20) for _ in range(rs.randint(1, 3)))]
     ops: list[dict[str, Any]] = []
     while not ops or len(ops) < rs.randint(1, 12):
         place = rs.randrange(len(values))
-        made = _operation(rs, rs.choice(KINDS), place, values, tensor)
+        made = _operation(rs, rs.choice(KINDS), place, values, tensor, bits)
         if made is not None and math.prod(made[1]) <= MOST:
             ops.append(made[0])
             values.append(made[1])
@@ -39,7 +44,7 @@ def random_plan(seed: int) -> Plan:
 
 
 def _operation(
-    rs: random.Random, kind: str, place: int, values: list[tuple[int, ...]], tensor: Any
+    rs: random.Random, kind: str, place: int, values: list[tuple[int, ...]], tensor: Any, bits: Any
 ) -> tuple[dict[str, Any], tuple[int, ...]] | None:
     """The entry and the shape of its output, or None where there is none of this kind."""
     shape = values[place]
@@ -66,6 +71,17 @@ def _operation(
             other, transposed = rs.choice(fits)
             entry |= {"inputs": [place, other], "transposed": transposed}
             return entry, (values[other][-1 if transposed else 0], *shape[1:])
+        case "binary_recurrent" | "real_recurrent":
+            cells = [cell for cell, gates in CELLS.items() if len(shape) == 2 and shape[0] % gates == 0]
+            if not cells:
+                return None
+            entry |= {"cell": rs.choice(cells), "reverse": rs.random() < 0.5}
+            size = shape[0] // CELLS[entry["cell"]]
+            entry |= {"scale": tensor(shape[0]), "shift": tensor(shape[0])}
+            if kind == "real_recurrent":
+                return entry | {"weight": tensor(shape[0], size)}, (size, shape[1])
+            entry |= {"bits": bits(shape[0] * size), "activation": {"type": rs.choice(["int8", "int16", "sign"])}}
+            return entry, (size, shape[1])
         case "concat":
             fits = [
                 (other, axis)

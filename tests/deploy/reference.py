@@ -65,6 +65,8 @@ def _run(op: Op, inputs: list[Tensor], sample: int) -> Tensor:
             return FUNCTIONS[op.function](x, torch.tensor(op.parameter, dtype=torch.float32))
         case "softmax":
             return torch.stack([_softmax(x[..., h, w]) for h, w in np.ndindex(x.shape[2:])], -1).reshape(x.shape)
+        case "recurrent":
+            return _recurrent(op, x, sample)
         case "normalize":
             return _clamp(_normalize(op, x) * _channels(op.scale) + _channels(op.shift), op)
         case "matmul":
@@ -168,6 +170,26 @@ def _matmul(op: Op, x: Tensor, y: Tensor) -> Tensor:
         other = y[:, k].transpose(1, 2) if op.transposed else y[..., k]  # (B, N, H): number k of each row of y
         total = total + x[:, None, k] * other[..., None]
     return total
+
+
+def _recurrent(op: Op, x: Tensor, sample: int) -> Tensor:
+    """Torch's equations, step by step; x (B, gates · C, 1, T)."""
+    h = c = torch.zeros(len(x), op.shape[0])
+    states = {}
+    for t in sorted(range(x.shape[3]), reverse=op.reverse):
+        gi, gh = x[:, :, 0, t], _run(op.product, [h[:, :, None, None]], sample)[:, :, 0, 0]
+        if op.function == "gru":
+            (ir, iz, inew), (hr, hz, hn) = gi.chunk(3, 1), gh.chunk(3, 1)
+            r, z = _sigmoid(ir + hr), _sigmoid(iz + hz)
+            h = (1 - z) * _tanh(inew + r * hn) + z * h
+        elif op.function == "lstm":
+            i, f, g, o = (gi + gh).chunk(4, 1)
+            c = _sigmoid(f) * c + _sigmoid(i) * _tanh(g)
+            h = _sigmoid(o) * _tanh(c)
+        else:
+            h = _tanh(gi + gh) if op.function == "rnn_tanh" else (gi + gh).clamp(min=0)
+        states[t] = h
+    return torch.stack([states[t] for t in range(x.shape[3])], -1)[:, :, None]
 
 
 def _view(op: Op, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What can be packed agrees with torch; what cannot is listed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -117,7 +118,7 @@ class TwoInputs(nn.Module):
     ("net", "says"),
     [
         (Branches(), "cannot be traced"),
-        (TwoInputs(), "more than one input"),
+        (TwoInputs(), "more inputs than one"),
         (nn.Sequential(bb.BinaryConv2d(3, 4, 2, padding="same")), "even kernel"),
         (nn.Sequential(bb.BinaryConv2d(3, 4, 3, padding=1, padding_mode="circular")), "circular"),
         (nn.Sequential(bb.BinaryConv2d(3, 4, 3), nn.MaxPool2d(2, ceil_mode=True)), "ceil_mode"),
@@ -295,3 +296,50 @@ def test_packing_leaves_the_network_alone() -> None:
     bb.deploy.pack(net, num_samples=2, calibration=torch.randn(4, 20))
     assert all(module.training for module in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+class Several(nn.Module):
+    """Two inputs, and an argument that may be left out; one output, two, or two by name."""
+
+    def __init__(self, gives: str) -> None:
+        super().__init__()
+        self.image, self.numbers = nn.Conv2d(2, 6, 3), nn.Linear(5, 6)
+        self.head, self.more, self.gives = nn.Linear(12, 3), nn.Conv2d(6, 2, 1), gives
+
+    def forward(self, image: Tensor, numbers: Tensor, mask: Tensor | None = None) -> Any:
+        h = F.relu(self.image(image))
+        if mask is not None:
+            h = h * mask
+        y = self.head(torch.cat([h.mean((2, 3)), torch.tanh(self.numbers(numbers))], 1))
+        return {"one": y, "two": (y, self.more(h)), "named": {"y": y, "map": self.more(h)}}[self.gives]
+
+
+@pytest.mark.parametrize("gives", ["one", "two", "named"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_several_inputs_and_outputs(gives: str, calibrated: bool) -> None:
+    net = trained(Several(gives))
+    x = (torch.randn(4, 2, 6, 6), 5 * torch.randn(4, 5))
+    shapes = None if calibrated else [(2, 6, 6), (5,)]
+    raw = bb.deploy.pack(
+        net, calibration=x if calibrated else None, input_shape=shapes, activations="int16", num_samples=1
+    )
+    network = load(raw)
+    with torch.no_grad():
+        given = net(*x)
+    expected = list(given.values()) if gives == "named" else [given] if gives == "one" else list(given)
+    arrays = tuple(part.numpy() for part in x)
+    found = network.parts(network.run(arrays))
+    assert [part.shape for part in found] == [tuple(part.shape) for part in expected]
+    for part, wanted in zip(found, expected, strict=True):
+        assert torch.allclose(torch.tensor(part), wanted, atol=2e-3 * float(wanted.abs().max()))
+    assert network.run_samples(arrays).shape == (1, *network.run(arrays).shape)
+    with pytest.raises(ValueError, match="behind the batch"):
+        network.run(arrays[::-1])
+
+
+def test_several_inputs_that_do_not_fit_say_so() -> None:
+    net = trained(Several("one"))
+    with pytest.raises(ValueError, match="as many of each"):
+        bb.deploy.pack(net, calibration=(torch.randn(4, 2, 6, 6), torch.randn(3, 5)))
+    with pytest.raises(ValueError, match=r"input_shape is \(2, 6, 6\) and \(4,\), but inputs of calibration have"):
+        bb.deploy.pack(net, calibration=(torch.randn(4, 2, 6, 6), torch.randn(4, 5)), input_shape=[(2, 6, 6), (4,)])

@@ -12,7 +12,7 @@ from torch import nn
 
 import bayesbinn as bb
 from bayesbinn.deploy.export_c import save_c, to_c
-from tests.deploy.nets import Sign, convnext, mlp, real_first, resnet, trained, vit
+from tests.deploy.nets import Sign, convnext, mlp, real_first, recurrent, resnet, trained, vit
 from tests.deploy.reference import reference
 
 CASES = {
@@ -23,6 +23,8 @@ CASES = {
     "sequence": (lambda: trained(nn.Sequential(nn.Conv1d(4, 9, 5, 2), nn.BatchNorm1d(9), nn.ReLU())), (4, 30), None),
     "convnext": (convnext, (3, 8, 8), None),
     "vit": (vit, (3, 8, 8), 16),
+    "recurrent": (recurrent, (7, 6), None),
+    "recurrent, calibrated": (recurrent, (7, 6), 8),
     "sign": (lambda: trained(nn.Sequential(Sign(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 3))), (70,), None),
 }
 WARNINGS = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]
@@ -144,3 +146,23 @@ def test_qonnx_runs_in_qonnx(case: str) -> None:
     expected = net(x).detach().numpy()
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     assert any(node.op_type == "BipolarQuant" for node in loaded.graph.node)
+
+
+def test_onnx_of_several_inputs() -> None:
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from bayesbinn.deploy.export_onnx import to_onnx
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.numbers, self.head = nn.Conv2d(2, 6, 3), nn.Linear(5, 6), nn.Linear(12, 3)
+
+        def forward(self, image: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.cat([self.image(image).mean((2, 3)), self.numbers(numbers).tanh()], 1))
+
+    net, x = trained(Net()), (torch.randn(4, 2, 6, 6), torch.randn(4, 5))
+    program = bb.deploy.load_program(bb.deploy.pack(net, calibration=x))
+    session = onnxruntime.InferenceSession(to_onnx(program, stock=True), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x0": x[0].numpy(), "x1": x[1].numpy()})
+    assert np.allclose(found, net(*x).detach().numpy(), atol=1e-4)

@@ -286,12 +286,12 @@ def test_an_engine_that_errs_by_more_than_quantisation_is_found(
 
 def test_a_network_that_packing_cannot_run_says_why() -> None:
     def pair(net: Any, x: Tensor) -> Any:
-        return net.a(x), x
+        return net.a(x), 3.0
 
     def explodes(net: Any, x: Tensor) -> Tensor:
         return net.a(x / 1e-30) / 1e-30
 
-    with pytest.raises(bb.deploy.UnsupportedError, match="one tensor"):
+    with pytest.raises(bb.deploy.UnsupportedError, match="not a tensor, or several"):
         bb.deploy.pack(Functional(pair), calibration=X)
     with pytest.raises(bb.deploy.UnsupportedError, match="the network itself gives NaN or inf"):
         bb.deploy.pack(Functional(explodes), calibration=1e-3 * X)
@@ -307,3 +307,30 @@ def test_a_bias_that_cancels_the_mean_leaves_rounding_of_both() -> None:
         net[1].running_var.copy_(torch.tensor([0.9, 1.3, 0.3, 2.0]))
         net[1].bias.copy_(net[1].running_mean * (net[1].running_var + net[1].eps).rsqrt())
     bb.deploy.pack(net.eval(), calibration=1e-6 * torch.randn(64, 4, 2, 2), input_shape=(4, 2, 2))
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_a_wrong_bit_of_a_recurrent_weight_is_found(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = kind(6, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0].mean(1))
+
+    net = trained(Net())
+    assert bb.deploy.pack(net, input_shape=(9, 6))
+    sizes = [layer.natural.numel() for _, layer in bb.nn.binary_layers(net)]
+    hidden = net.rnn.weight_hh_l0.natural.numel()
+    assert sizes.count(hidden) == 1
+
+    def wrong(weight: Tensor) -> Any:
+        bits = pack_signs(weight)
+        if weight.numel() == hidden:
+            bits[0] ^= 1
+        return bits
+
+    monkeypatch.setattr("bayesbinn.deploy.networks.pack_signs", wrong)
+    with pytest.raises(bb.deploy.UnsupportedError, match="what was packed is not this network"):
+        bb.deploy.pack(net, input_shape=(9, 6))

@@ -31,6 +31,7 @@ NUMBERS = [0, 1, -1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 1 << 15, 1 << 16, 1 << 2
 NUMBERS += [(1 << 31) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, -(1 << 31), -(1 << 63)]
 VALUES: list[Any] = [*NUMBERS, None, True, "", "x", [], {}, [1], [1, 1], [0, 0], 0.5, 1e-45, 1e30, 1e308, -1.5]
 MAX_MACS, MAX_MEMORY = 1 << 21, 1 << 28
+PLANS = 40  # random plans of float operations among the files that are mutated
 
 
 def restart_with_sanitizers(arguments: list[str]) -> int:
@@ -184,9 +185,12 @@ def fuzz(files: int, seed: int) -> dict[str, Any]:
 
 def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Counter[str]) -> None:
     """Run an accepted program, if its sizes (worked out anew from the words) are small."""
+    from bayesbinn.runtime.native_engine import KINDS, OP_WORDS
+
     shapes, cost = [tuple(int(n) for n in words[1:4])], 0
-    for w in words[5:].reshape(-1, 24)[: int(words[0])].tolist():
+    for w in words[5:].reshape(-1, OP_WORDS)[: int(words[0])].tolist():
         channels, *size = shapes[w[1]]
+        kind = KINDS[w[0]]
         window = w[0] <= 3
         taps = 1
         if window:
@@ -196,8 +200,16 @@ def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Count
         if w[0] <= 1:
             taps *= channels
             channels = w[3]
-        if w[0] == 8:
+        if kind == "flatten":
             channels, size = channels * size[0] * size[1], [1, 1]
+        elif kind in ("view", "constant"):
+            channels, *size = w[24:27]
+        elif kind == "matmul":
+            taps, channels = channels, shapes[w[2]][2 if w[22] else 0]
+        elif kind == "concat":
+            whole = [channels, *size]
+            whole[w[22]] += shapes[w[2]][w[22]]
+            channels, *size = whole
         shapes.append((channels, *size))
         cost += channels * size[0] * size[1] * taps
     if cost > MAX_MACS or np.prod(shapes[0]) > MAX_MACS:
@@ -215,10 +227,15 @@ def write_corpus(folder: Path) -> None:
     import torch
 
     import bayesbinn as bb
-    from tests.deploy.nets import Sign, mlp, resnet, trained
+    from bayesbinn.runtime.container import write
+    from tests.deploy.nets import Sign, convnext, mlp, resnet, trained, vit
+    from tests.deploy.plans import random_plan
 
     torch.manual_seed(0)
     nets = {"mlp": (mlp((20, 9, 5)), (20,)), "resnet": (resnet(), (3, 12, 12))}
+    nets |= {"convnext": (convnext(), (3, 8, 8)), "vit": (vit(), (3, 8, 8))}
+    for seed in range(PLANS):
+        (folder / f"plan-{seed}.bbnn").write_bytes(write(*random_plan(seed)))
     nets["sign"] = (trained(torch.nn.Sequential(Sign(), torch.nn.Conv1d(3, 5, 3, padding=1))), (3, 9))
     for name, (net, shape) in nets.items():
         for activations in ("int8", "int16"):

@@ -27,7 +27,8 @@ static int measure(const int64_t *words, int64_t num_words, const uint8_t *data,
     for (int64_t i = 0; i < program.num_ops; i++) {
         const bbn_op *op = &program.ops[i];
         const double taps = (double)bbn_pixels(op->shape) * (double)bbn_taps(op);
-        const double product = op->kind <= BBN_REAL ? (double)bbn_fan_in(op) * (double)bbn_size(op->shape) : 0;
+        const double each = op->kind == BBN_MATMUL ? (double)op->source.channels : (double)bbn_fan_in(op);
+        const double product = op->kind <= BBN_REAL || op->kind == BBN_MATMUL ? each * (double)bbn_size(op->shape) : 0;
         cost += product + 16 * taps + (double)bbn_size(op->shape) * (double)bbn_taps(op) + (double)bbn_size(op->source);
     }
     *in = bbn_size(program.input), *out = bbn_size(program.ops[program.num_ops - 1].shape);

@@ -19,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).with_name("corpus")
+MAX_LENGTH, MAX_WORDS = 8192, 600  # bytes of an input, and words of a seed
 AVX512 = ["-mavx2", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vpopcntdq"]
 SETS = {"avx2": ["-mavx2"], "avx512": AVX512} if platform.machine() in ("x86_64", "AMD64") else {"neon": []}
 FLAGS = [
@@ -58,8 +59,11 @@ def write_seeds(folder: Path) -> None:
     from torch import nn
 
     import bayesbinn as bb
+    from bayesbinn.runtime.container import read, write
     from bayesbinn.runtime.native_engine import encode
+    from bayesbinn.runtime.program import check
     from tests.deploy.nets import Sign, mlp, trained
+    from tests.deploy.plans import random_plan
 
     def conv(channels: int, *first: nn.Module, groups: int = 1) -> nn.Module:
         return trained(nn.Sequential(*first, nn.Conv2d(channels, 4, 3, padding=1, stride=2, groups=groups), nn.ReLU()))
@@ -83,6 +87,11 @@ def write_seeds(folder: Path) -> None:
         ),
     }
     folder.mkdir(exist_ok=True)
+    for seed in range(16):
+        words, data = encode(check(read(write(*random_plan(seed)))))
+        if len(words) < MAX_WORDS:
+            name = folder / f"plan-{seed}"
+            name.write_bytes(np.array([len(words)], np.int64).tobytes() + words.tobytes() + data.tobytes())
     for name, (net, shape) in nets.items():
         for activations in ("int8", "int16"):
             raw = bb.deploy.pack(net, num_samples=1, activations=activations, input_shape=shape)  # type: ignore[arg-type]
@@ -98,7 +107,7 @@ def fuzz(program: Path, corpus: Path, seconds: int, seed: int) -> dict[str, Any]
     Raises:
         SystemExit: with its report, if it finds something.
     """
-    limits = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", f"-artifact_prefix={corpus}/finding-"]
+    limits = [f"-max_len={MAX_LENGTH}", "-timeout=20", "-rss_limit_mb=2048", f"-artifact_prefix={corpus}/finding-"]
     command = [str(program), str(corpus), str(CORPUS), f"-max_total_time={seconds}", f"-seed={seed}", *limits]
     done = subprocess.run([*command, "-print_final_stats=1"], capture_output=True, text=True, check=False)
     if done.returncode:

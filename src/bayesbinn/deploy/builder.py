@@ -1,6 +1,7 @@
 """The plan while it is being built: its steps, and how each is joined to those before it."""
 
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from ..runtime.reader import FIELDS
 from . import values
-from .values import Sizes, Value
+from .values import BATCH, Sizes, Value
 
 
 class UnsupportedError(ValueError):
@@ -81,13 +82,14 @@ class Builder:
         self,
         net: nn.Module,
         modules: dict[str, nn.Module],
-        input_shape: tuple[int, ...],
+        input_shapes: tuple[Sizes, ...],
         handlers: "Mapping[Any, Handler]",
     ) -> None:
-        self.net, self.modules, self.input_shape, self.handlers = net, modules, input_shape, handlers
+        self.net, self.modules, self.input_shapes, self.handlers = net, modules, input_shapes, handlers
         self.steps: list[Step] = []
         self.values: dict[fx.Node, Value] = {}
-        self.shapes: list[Sizes] = [input_shape]
+        self.shapes: list[Sizes] = [joint_shape(input_shapes)]
+        self.output_shapes: tuple[Sizes, ...] = ()
         self.memory: list[int] = [0]
         self.points: list[list[Shown]] = [[]]
         self.moved: dict[tuple[int, Sizes, bytes], int] = {}  # views that are operations by now
@@ -102,9 +104,7 @@ class Builder:
         try:
             match node.op:
                 case "placeholder":
-                    if self.values:
-                        raise UnsupportedError("more than one input")
-                    self.values[node] = Value(0, self.input_shape)
+                    self._input(node)
                 case "get_attr":
                     self.constants[node] = attrgetter(str(node.target))(self.net)
                 case "call_module":
@@ -123,12 +123,43 @@ class Builder:
                     if known:
                         self._handle(node, None, handler)
                 case "output" if known:
-                    (result,) = node.args
-                    if not isinstance(result, fx.Node) or result not in self.values:
-                        raise UnsupportedError("an output that is not one tensor")
-                    self.output = self.first(self.values[result]).index
+                    self._output(self.resolve(node.args[0]))
         except UnsupportedError as error:
             self.problems.append(str(error))
+
+    def _input(self, node: fx.Node) -> None:
+        place = len(self.values)
+        if place < len(self.input_shapes):
+            begin, size = sum(map(math.prod, self.input_shapes[:place])), math.prod(self.input_shapes[place])
+            whole = Value(0, self.shapes[0])
+            if len(self.input_shapes) > 1:
+                part = whole.seen[:, begin : begin + size].reshape(BATCH, *self.input_shapes[place])
+                whole = replace(whole, view=part)
+            self.values[node] = whole
+        elif node.args:
+            self.constants[node] = node.args[0]
+        else:
+            raise UnsupportedError(
+                f"more inputs than one: give calibration=(x, y) or the input_shape of each ({node.name!r})"
+            )
+
+    def _output(self, result: Any) -> None:
+        """One tensor, or several side by side as one vector."""
+        found = list(result.values()) if isinstance(result, dict) else result
+        found = list(found) if isinstance(found, (tuple, list)) else [found]
+        if not found or not all(isinstance(value, Value) for value in found):
+            raise UnsupportedError("an output that is not a tensor, or several")
+        placed = [self.first(value) for value in found]
+        if len(placed) == 1 and not isinstance(result, (tuple, list, dict)):
+            self.output = placed[0].index
+            return
+        self.output_shapes = tuple(value.stored for value in placed)
+        vectors = [self.first(value.viewed(lambda r: r.flatten(1))) for value in placed]
+        whole = vectors[0]
+        for value in vectors[1:]:
+            shape = (whole.size + value.size,)
+            whole = self.add(Step({"op": "concat", "axis": 0}, [whole.index, value.index]), shape)
+        self.output = whole.index
 
     def _fixed(self, node: fx.Node) -> bool:
         """Whether the node depends on no tensor of the plan: what it gives is worked out, once and for all."""
@@ -158,8 +189,10 @@ class Builder:
         if isinstance(first, fx.Node) and first in self.values:
             self._show(self.values[first], Point(name, call, "reads"))
         self._handle(node, module, handler)
-        if node in self.values:
-            self._show(self.values[node], Point(name, call, "gives"))
+        given = self.values.get(node, self.constants.get(node))
+        given = given[0] if isinstance(given, tuple) and given else given
+        if isinstance(given, Value):
+            self._show(given, Point(name, call, "gives"))
 
     def _show(self, value: Value, point: Point) -> None:
         own = None if value.view is None else value.own
@@ -342,6 +375,11 @@ class Builder:
 
 
 Handler = Callable[[Builder, fx.Node, Any], Any]
+
+
+def joint_shape(shapes: tuple[Sizes, ...]) -> Sizes:
+    """The shape of one input, or of the vector that several make together."""
+    return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
 
 
 def argument(build: Builder, node: fx.Node, position: int, name: str, default: Any) -> Any:

@@ -110,7 +110,7 @@ def _steps(program: Program, once: frozenset[int]) -> Iterable[Step]:
 
     def kept(value: int) -> Activation | None:
         """The activation whose levels are all that is read of a value, or None."""
-        found = {ops[index].activation for index in readers[value]}
+        found = {_reads_as(ops[index]) for index in readers[value]}
         if value in (0, last) or value in once or len(found) != 1:
             return None
         return found.pop()
@@ -121,10 +121,11 @@ def _steps(program: Program, once: frozenset[int]) -> Iterable[Step]:
             continue
         sources = []
         for value in (root[i] for i in op.inputs):
-            floats, levels = Buffer(value, None, size[value]), Buffer(value, op.activation, size[value])
-            if op.activation is not None and kept(value) is None and levels not in made:
+            activation = _reads_as(op)
+            floats, levels = Buffer(value, None, size[value]), Buffer(value, activation, size[value])
+            if activation is not None and kept(value) is None and levels not in made:
                 made.add(levels)
-                measured = op.activation.kind != "sign" and op.activation.step is None
+                measured = activation.kind != "sign" and activation.step is None
                 yield Step(None, None, (floats,), levels, twice=measured)
             sources.append(levels)
         value = pools.get(index + 1, index) + 1
@@ -133,6 +134,11 @@ def _steps(program: Program, once: frozenset[int]) -> Iterable[Step]:
         pool = ops[value - 1] if value != index + 1 else None
         to = Buffer(len(ops) if value == last else value, activation, size[value])
         yield Step(op, pool, tuple(sources), to, twice)
+
+
+def _reads_as(op: Op) -> Activation | None:
+    """How the operation reads its input; a recurrent layer quantises its state, not its input."""
+    return op.activation if op.kind == "binary" else None
 
 
 def _place(steps: tuple[Step, ...], output: int) -> tuple[dict[Buffer, int], int]:

@@ -3,6 +3,7 @@
 The network is traced with `torch.fx`, in evaluation mode; binary layers and torch's own modules are kept whole.
 """
 
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ class Capture:
     """A captured network.
 
     Attributes:
-        input_shape: without batch.
+        input_shapes: of each input, without batch.
+        output_shapes: of each output where there are several, else empty.
         steps: the operations, ending with the one that makes the output.
         points: per value (0 is the input, k + 1 the output of step k), where the network shows it.
     """
 
-    input_shape: tuple[int, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shapes: tuple[tuple[int, ...], ...]
     steps: list[Step]
     points: list[list[Shown]]
 
@@ -81,12 +84,12 @@ class _Tracer(fx.Tracer):
             raise
 
 
-def capture(net: nn.Module, input_shape: Sequence[int]) -> Capture:
-    """The operations of `net`, which must be in evaluation mode, take one tensor and return one.
+def capture(net: nn.Module, input_shapes: Sequence[Sequence[int]]) -> Capture:
+    """The operations of `net`, which must be in evaluation mode, take tensors and return tensors.
 
     Args:
         net: the network.
-        input_shape: without the batch.
+        input_shapes: of each input, without the batch.
 
     Raises:
         UnsupportedError: listing every module, function or setting that the format cannot hold.
@@ -94,16 +97,23 @@ def capture(net: nn.Module, input_shape: Sequence[int]) -> Capture:
     modules = dict(net.named_modules(remove_duplicate=False))
     tracer = _Tracer()
     try:
-        graph = tracer.trace(net)
+        graph = tracer.trace(net, _left_out(net, len(input_shapes)))
     except Exception as error:  # tracing runs the user's own forward, which can raise anything
         raise UnsupportedError(_untraceable(net, modules, tracer, error)) from error
-    builder = Builder(net, modules, tuple(input_shape), MODULES | FUNCTIONS)
+    builder = Builder(net, modules, tuple(tuple(shape) for shape in input_shapes), MODULES | FUNCTIONS)
     for node in graph.nodes:
         builder.visit(node)
     if builder.problems:
         listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(builder.problems))
         raise UnsupportedError(f"{type(net).__name__} cannot be packed ({HELP}); not supported:\n{listed}")
-    return Capture(builder.input_shape, *builder.finish())
+    steps, points = builder.finish()
+    return Capture(builder.input_shapes, builder.output_shapes, steps, points)
+
+
+def _left_out(net: nn.Module, given: int) -> dict[str, Any]:
+    """Arguments of forward behind those that are given, with the values that they have when they are left out."""
+    parameters = [*inspect.signature(net.forward).parameters.values()][given:]
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def guess_input_shape(net: nn.Module) -> tuple[int, ...]:

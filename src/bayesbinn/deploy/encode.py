@@ -13,6 +13,7 @@ from ..runtime import container
 from ..runtime.about import About
 from ..runtime.operation import LEVELS, MIN_STEP
 from ..runtime.reader import SINCE_2
+from .builder import joint_shape
 from .capture import Capture
 
 Limits = tuple[float, float]
@@ -59,7 +60,9 @@ def encode(
     plan = {
         "version": 2 if any(op["op"] in SINCE_2 for op in ops) else 1,
         "producer": f"bayesbinn {__version__}",
-        "input": list(captured.input_shape),
+        "input": list(joint_shape(captured.input_shapes)),
+        **({"inputs": [list(s) for s in captured.input_shapes]} if len(captured.input_shapes) > 1 else {}),
+        **({"outputs": [list(s) for s in captured.output_shapes]} if len(captured.output_shapes) > 1 else {}),
         "num_samples": num_samples,
         "ops": ops,
         **({} if about == About() else {"about": about.as_json()}),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_bytes
-from ..runtime.operation import LEVELS, Op, Shape
+from ..runtime.operation import CELLS, LEVELS, Op, Shape
 from ..runtime.program import Program
 from .about_texts import about_c
 from .c_arduino import to_arduino
@@ -22,9 +22,10 @@ NEEDS = {
     "binary": ("outputs",),
     "real": ("window", "outputs"),
     "copy": ("outputs",),
-    "function": ("exp",),
+    "function": ("exp", "apply"),
     "softmax": ("exp", "lanes"),
     "normalize": ("lanes",),
+    "recurrent": ("exp", "apply", "levels", "measure", "outputs"),
 }
 PARTS = {"levels": "into_levels(", "measure": "measure("}  # of the template, and the calls that need them
 POOLS = {None: 0, "max_pool": 1, "avg_pool": 2}
@@ -117,14 +118,15 @@ def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -
     arrays: dict[int, int] = {}
     layers = 0
     for step in planned.steps:
-        layers += step.op is not None and step.op.kind in ("binary", "real", "max_pool", "avg_pool")
+        layers += step.op is not None and step.op.kind in ("binary", "real", "max_pool", "avg_pool", "recurrent")
         op = step.op
         if op is not None and op.bits is not None:
-            arrays[op.bits.ctypes.data] = tap_bits(op).nbytes
+            arrays[op.bits.ctypes.data] = tap_bits(op.product if op.kind == "recurrent" else op).nbytes
         for array in () if op is None else (op.scale, op.shift, op.weight, op.value):
             if array is not None:
                 arrays[array.ctypes.data] = array.nbytes
-    return budget_of(target, planned.ram, sum(arrays.values()) + tables, layers, used, calls)
+    states = sum(4 * state_floats(op) for op in program.ops if op.kind == "recurrent")
+    return budget_of(target, planned.ram + states, sum(arrays.values()) + tables, layers, used, calls)
 
 
 def _body(program: Program, planned: Plan) -> tuple[list[str], list[str], set[str]]:
@@ -137,6 +139,8 @@ def _body(program: Program, planned: Plan) -> tuple[list[str], list[str], set[st
     for place, step in enumerate(planned.steps):
         function, call = _call(place, step, planned, shapes, constants, names)
         used |= {function, *NEEDS.get(function, ())}
+        if step.op is not None and step.op.kind == "recurrent":
+            used |= {step.op.product.kind, *NEEDS[step.op.product.kind]}
         written = _lines(step, call, _address(planned, step.to))
         used |= {part for part, name in PARTS.items() if any(name in line for line in written)}
         lines += written
@@ -175,6 +179,8 @@ def _call(
     if op is None or op.kind == "flatten":
         return "pass", f"pass({floats[0]}, {size}, &out);"
     limits = f"{number(op.low)}, {number(op.high)}"
+    if op.kind == "recurrent":
+        return _recurrent(op, floats[0], place, constants, names)
     if (op.kind in FLOATS and op.kind != "add") or (op.kind == "add" and shapes[op.inputs[1]] != op.source):
         arrays = {field: _constant(op, field, constants, names) for field in ("scale", "shift", "value")}
         function, arguments = float_call(op, shapes, arrays, place, constants)
@@ -190,14 +196,34 @@ def _call(
         plane = op.shape[1] * op.shape[2]
         return "affine", f"affine({floats[0]}, {plane}, {size}, {arrays['scale']}, {arrays['shift']}, {limits}, &out);"
     function = op.kind if op.kind in ("binary", "real") else "copy"
-    constants.append(_layer(f"layer{place}", step, op, arrays))
+    wide = step.sources[0].activation is not None and step.sources[0].activation.kind == "int16"
+    constants.append(_layer(f"layer{place}", step.pool, op, arrays, wide))
     source = _address(planned, step.sources[0]) if step.sources[0] in planned.offsets else "x"
     scale = f"&scale{step.sources[0].value}" if step.sources[0].activation is not None else "0"
     return function, f"outputs(&layer{place}, {function}, {source}, {scale}, &out);"
 
 
-def _layer(name: str, step: Step, op: Op, arrays: dict[str, str]) -> str:
-    pool = step.pool
+def _recurrent(op: Op, x: str, place: int, constants: list[str], names: dict[int, str]) -> tuple[str, str]:
+    a, product = op.activation, op.product
+    arrays = {field: _constant(product, field, constants, names) for field in ("scale", "shift", "weight", "bits")}
+    constants.append(_layer(f"layer{place}", None, product, arrays, a is not None and a.kind == "int16"))
+    top, fixed = 0 if a is None else a.levels, "0"
+    if a is not None and a.step is not None:
+        fixed = f"&step{place}"
+        constants.append(f"static const scale step{place} = {{{number(a.step)}, {a.zero}}};\n")
+    size = state_floats(op)
+    constants.append(f"static float state{place}[{size}];\n")
+    cell, steps = list(CELLS).index(op.function), op.shape[2]
+    settings = f"{cell}, {int(op.reverse)}, {steps}, {top}, {fixed}, state{place}"
+    return "recurrent", f"recurrent({x}, &layer{place}, {product.kind}, {settings}, &out);"
+
+
+def state_floats(op: Op) -> int:
+    """Numbers that a recurrent layer keeps: its state and memory, its gates, and the levels of its state."""
+    return 2 * op.shape[0] + op.source[0] + (op.shape[0] + 1) // 2
+
+
+def _layer(name: str, pool: Op | None, op: Op, arrays: dict[str, str], wide: bool) -> str:
     if op.kind in ("max_pool", "avg_pool"):
         pool, op = op, _nothing(op)
     pooled = op if pool is None else pool
@@ -205,7 +231,6 @@ def _layer(name: str, step: Step, op: Op, arrays: dict[str, str]) -> str:
     fields: list[str] = [*map(str, (*op.source, *op.shape)), *(f"{{{a}, {b}}}" for a, b in pairs), str(op.groups)]
     window = [(1, 1), (1, 1), (0, 0)] if pool is None else [pool.kernel, pool.stride, pool.padding]
     fields += [*(f"{{{a}, {b}}}" for a, b in window), str(POOLS[None if pool is None else pool.kind])]
-    wide = step.sources[0].activation is not None and step.sources[0].activation.kind == "int16"
     fields += [str(pooled.shape[1]), str(pooled.shape[2]), str(int(wide)), number(op.low), number(op.high)]
     share = 1 if pool is None else 1 / math.prod(pool.kernel)
     fields += [number(pooled.low), number(pooled.high), number(share), *arrays.values()]

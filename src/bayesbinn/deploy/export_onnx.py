@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.numpy_engine import channels_last, signs, view_indices
-from ..runtime.operation import Op
+from ..runtime.operation import CELLS, Op
 from ..runtime.program import Program, user_shape
 from .about_texts import about_texts
 
@@ -22,7 +22,7 @@ CUSTOM = "qonnx.custom_op.general"
 
 
 def to_onnx(program: Program, stock: bool = False) -> bytes:
-    """An ONNX model (opset 17) that onnxruntime runs: x (B, *input shape) → y.
+    """An ONNX model (opset 17) that onnxruntime runs: x (B, *input shape) → y; several inputs are x0, x1, ...
 
     Linear layers that read int8 or signs become 2-bit MatMulNBits where that is the smallest form (±1 are exactly codes
     1 and 3 around zero point 2), with activations of 8 bits; other weights are int8 with a DequantizeLinear.
@@ -56,7 +56,12 @@ class _Graph:
     def build(self) -> bytes:
         from onnx import TensorProto, helper
 
-        names = ["x"]
+        names, inputs = ["x"], {"x": self.program.input_shape}
+        if self.program.input_shapes:
+            inputs = {f"x{i}": shape for i, shape in enumerate(self.program.input_shapes)}
+            self.nodes.append(
+                helper.make_node("Concat", [self.node("Flatten", [n], axis=1) for n in inputs], ["x"], axis=1)
+            )
         for index, op in enumerate(self.program.ops):
             names.append(self.op(index, op, [names[i] for i in op.inputs]))
         self.nodes[-1].output[0] = "y"
@@ -64,7 +69,7 @@ class _Graph:
         graph = helper.make_graph(
             self.nodes,
             "bayesbinn",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *self.program.input_shape])],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, *shape]) for n, shape in inputs.items()],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, *self.program.output_shape])],
             self.constants,
         )
@@ -118,6 +123,8 @@ class _Graph:
                 return FUNCTIONS[op.function](self, prefix, x, op.parameter)
             case "normalize":
                 return self.clamp(prefix, op, self.affine(prefix, op, self.normalize(prefix, op, x)))
+            case "recurrent":
+                return self.recurrent(prefix, op, x)
             case "matmul":
                 return self.matmul(op, *inputs)
             case "view":
@@ -144,6 +151,40 @@ class _Graph:
         spread = self.node("ReduceMean", [self.node("Mul", [split, split])], axes=axes, keepdims=1)
         split = self.node("Div", [split, self.node("Sqrt", [self.scaled(prefix, "Add", spread, op.parameter)])])
         return self.reshape(prefix, split, user_shape(op.shape, op.rank))
+
+    def recurrent(self, prefix: str, op: Op, x: str) -> str:
+        """ONNX's own layer, whose products with the input are there already: its input weight only sorts the gates."""
+        assert op.scale is not None
+        assert op.shift is not None
+        size, gates = op.shape[0], CELLS[op.function]
+        order = np.concatenate([np.arange(g * size, (g + 1) * size) for g in GATES[op.function]])
+        if op.bits is None:
+            assert op.weight is not None
+            weight = op.weight.reshape(-1, size) * op.scale[:, None]
+        else:
+            weight = signs(op, 0).reshape(-1, size)[order]
+        sort = np.eye(gates * size, dtype=np.int8)[order]
+        one = self.constant(f"{prefix}.one", np.float32(1))
+        inputs = [self.node("Transpose", [x], perm=[2, 0, 1])]
+        inputs.append(self.node("DequantizeLinear", [self.constant(f"{prefix}.sort", sort[None]), one]))
+        if op.bits is None:
+            inputs.append(self.constant(f"{prefix}.weight", weight[order].astype(np.float32)[None]))
+        else:
+            scaled = [
+                self.constant(f"{prefix}.weight", weight[None]),
+                self.constant(f"{prefix}.scale", op.scale[order]),
+            ]
+            inputs.append(self.node("DequantizeLinear", scaled, axis=1))
+        bias = np.concatenate([np.zeros(gates * size), op.shift[order]]).astype(np.float32)
+        inputs.append(self.constant(f"{prefix}.shift", bias[None]))
+        settings: dict[str, Any] = {"hidden_size": size, "direction": "reverse" if op.reverse else "forward"}
+        settings |= {"linear_before_reset": 1} if op.function == "gru" else {}
+        settings |= {"activations": ["Relu"]} if op.function == "rnn_relu" else {}
+        kind = {"gru": "GRU", "lstm": "LSTM"}.get(op.function, "RNN")
+        states = self.node(
+            "Squeeze", [self.node(kind, inputs, **settings), self.constant(f"{prefix}.axis", np.array([1], np.int64))]
+        )
+        return self.node("Transpose", [states], perm=[1, 2, 0])
 
     def matmul(self, op: Op, x: str, y: str) -> str:
         last, back = ([0, 2, 3, 1], [0, 3, 1, 2]) if op.rank == 3 else ([0, 2, 1], [0, 2, 1])
@@ -273,6 +314,8 @@ def _gelu_tanh(graph: _Graph, prefix: str, x: str, _: float) -> str:
     return graph.node("Mul", [graph.scaled(prefix, "Mul", x, 0.5), tanh])
 
 
+# ONNX's order of the gates, by torch's
+GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 FUNCTIONS: dict[str, Callable[[_Graph, str, str, float], str]] = {
     "sigmoid": lambda g, p, x, _: g.node("Sigmoid", [x]),
     "tanh": lambda g, p, x, _: g.node("Tanh", [x]),

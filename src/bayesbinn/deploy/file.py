@@ -34,8 +34,8 @@ def save(
     num_samples: int = 0,
     seed: int = 0,
     activations: Activations = "int8",
-    calibration: Tensor | None = None,
-    input_shape: Sequence[int] | None = None,
+    calibration: Tensor | Sequence[Tensor] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     about: About | None = None,
 ) -> Program:
     """Write `net` to `path` as true bits: the mode, and `num_samples` networks drawn from the posterior.
@@ -52,9 +52,10 @@ def save(
         activations: "int8", or "int16" for twice the time and 256 times the resolution; layers that follow a sign
             read 1 bit either way.
         calibration: (B, ...) typical inputs, from which one fixed range per layer is taken; None: each input's own
-            range is measured as it passes, which is often more precise and needs no data.
+            range is measured as it passes, which is often more precise and needs no data.  For a network of several
+            inputs a tuple, (x, y).
         input_shape: without the batch, as in calibration; needed without it, unless the network starts with a linear
-            layer.
+            layer.  For several inputs the shape of each.
         about: what the network is for (`runtime.About`), kept in the file.
 
     Returns:
@@ -91,36 +92,62 @@ def pack(
     num_samples: int = 0,
     seed: int = 0,
     activations: Activations = "int8",
-    calibration: Tensor | None = None,
-    input_shape: Sequence[int] | None = None,
+    calibration: Tensor | Sequence[Tensor] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     about: About | None = None,
 ) -> bytes:
     """The bytes of the file that `save` writes; arguments as there."""
     if activations not in LEVELS:
         raise ValueError(f"activations must be {' or '.join(LEVELS)}, got {activations!r}")
     num_samples = whole("num_samples", num_samples, 0, MAX_SAMPLES)
-    if calibration is not None and (len(calibration) == 0 or not bool(torch.isfinite(calibration).all())):
-        raise ValueError("calibration must hold at least one input, and neither NaN nor inf")
-    if calibration is not None and input_shape is not None and tuple(input_shape) != calibration.shape[1:]:
-        raise ValueError(f"input_shape is {tuple(input_shape)}, but inputs of calibration have {calibration.shape[1:]}")
+    data, shapes = _joined(calibration)
+    given = _shapes(input_shape)
+    if data is not None and given is not None and given != shapes:
+        raise ValueError(f"input_shape is {_listed(given)}, but inputs of calibration have {_listed(shapes)}")
     net = getattr(net, "_orig_mod", net)  # what torch.compile wraps
     if plain_type(net) in MODULES:
         net = nn.Sequential(net)  # a bare layer: tracing needs something that holds it
-    networks = Networks(net, num_samples, seed)
-    if calibration is None:
-        x = networks.made_inputs(guess_input_shape(net) if input_shape is None else tuple(input_shape), CHECKED)
-    else:
-        x = calibration[:: math.ceil(len(calibration) / CHECKED)]
+    networks = Networks(net, num_samples, seed, shapes or given or (guess_input_shape(net),))
+    x = networks.made_inputs(CHECKED) if data is None else data[:: math.ceil(len(data) / CHECKED)]
     with networks.ready():
-        captured = capture(net, x.shape[1:])
+        captured = capture(net, networks.input_shapes)
         bits = networks.bits()
         raw = encode(captured, bits, num_samples, activations, about or About(), {})
-        if calibration is not None:
-            limits = input_limits(load_program(raw), captured, networks, calibration)
+        if data is not None:
+            limits = input_limits(load_program(raw), captured, networks, data)
             raw = encode(captured, bits, num_samples, activations, about or About(), limits)
         points = {shown.point for of_value in captured.points for shown in of_value}
         verify(load_program(raw), captured, x, networks.records(x, points))
     return raw
+
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def _joined(calibration: Tensor | Sequence[Tensor] | None) -> tuple[Tensor | None, Shapes]:
+    """Typical inputs, several side by side, and the shape of each."""
+    if calibration is None:
+        return None, ()
+    parts = [calibration] if isinstance(calibration, Tensor) else list(calibration)
+    if (
+        not parts
+        or len({len(x) for x in parts}) != 1
+        or not all(len(x) and bool(torch.isfinite(x).all()) for x in parts)
+    ):
+        raise ValueError("calibration must hold at least one input (as many of each), and neither NaN nor inf")
+    shapes = tuple(tuple(x.shape[1:]) for x in parts)
+    return (parts[0] if len(parts) == 1 else torch.cat([x.flatten(1) for x in parts], 1)), shapes
+
+
+def _shapes(given: Sequence[int] | Sequence[Sequence[int]] | None) -> Shapes | None:
+    if given is None:
+        return None
+    several = [s for s in given if not isinstance(s, int)]
+    return tuple(tuple(s) for s in several) if several else (tuple(given),)  # type: ignore[arg-type]
+
+
+def _listed(shapes: Shapes) -> str:
+    return " and ".join(map(str, shapes))
 
 
 def load_program(source: str | Path | bytes) -> Program:

@@ -3,10 +3,12 @@
 This is all that packing asks of the posterior.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from ..nn.draws import generator_for, has_posterior, some_binary_layers
 from ..nn.inputs import evaluating
 from ..posterior import sampled_weights
 from .bits import pack_signs
-from .builder import Point, UnsupportedError
+from .builder import Point, UnsupportedError, joint_shape
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Networks:
     net: nn.Module
     num_samples: int
     seed: int
+    input_shapes: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
         some_binary_layers(self.net)
@@ -87,12 +90,26 @@ class Networks:
             with ExitStack() as hooks:
                 for name, module in modules.items():
                     _watch(name, module, points, record, hooks)
-                record.output = _run(net, x).clone()
+                record.output = self._run(net, x).clone()
             yield record
 
-    def made_inputs(self, shape: tuple[int, ...], count: int) -> Tensor:
-        """`count` inputs of this shape, normally distributed, in the network's own type: where no others are given."""
+    def _run(self, net: nn.Module, x: Tensor) -> Tensor:
+        """The output for a copy of x: some networks write into their input.  Several outputs are put side by side."""
+        device = next(net.parameters()).device
+        parts = [x] if len(self.input_shapes) == 1 else torch.split(x, [math.prod(s) for s in self.input_shapes], 1)
+        shaped = [part.reshape(len(x), *shape) for part, shape in zip(parts, self.input_shapes, strict=True)]
+        output = _called(net, [part.to(device, copy=True) for part in shaped])
+        several = list(output.values()) if isinstance(output, dict) else output
+        if isinstance(several, (tuple, list)) and several and all(isinstance(t, Tensor) for t in several):
+            return torch.cat([t.flatten(1) for t in several], 1)
+        if not isinstance(output, Tensor):
+            raise UnsupportedError(f"{type(net).__name__} gives {type(output).__name__}, not a tensor or several")
+        return output
+
+    def made_inputs(self, count: int) -> Tensor:
+        """`count` normally distributed inputs, in the network's own type: where no others are given."""
         binary, real = split_parameters(self.net)
+        shape = joint_shape(self.input_shapes)
         return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)).to((real + binary)[0].dtype)
 
 
@@ -120,6 +137,7 @@ def _watch(name: str, module: nn.Module, points: set[Point], record: Record, hoo
     def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal calls
         point = Point(name, calls, "gives")
+        output = output[0] if isinstance(output, tuple) and output else output  # of recurrent layers, the states
         if point in points and isinstance(output, Tensor):
             record.seen[point] = output.clone()
         calls += 1
@@ -128,20 +146,15 @@ def _watch(name: str, module: nn.Module, points: set[Point], record: Record, hoo
     hooks.callback(module.register_forward_hook(after).remove)
 
 
-def _run(net: nn.Module, x: Tensor) -> Tensor:
-    """The output for a copy of x: some networks write into their input."""
-    device = next(net.parameters()).device
+def _called(net: nn.Module, inputs: list[Tensor]) -> Any:
     try:
-        output = net(x.to(device, copy=True))
+        return net(*inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:  # the user's own forward can raise anything
-        shape = ", ".join(map(str, x.shape[1:]))
+        shape = "; ".join(", ".join(map(str, ("B", *x.shape[1:]))) for x in inputs)
         raise UnsupportedError(
-            f"{type(net).__name__} fails on inputs of shape (B, {shape}) of type {x.dtype}: {_first_line(error)}: "
+            f"{type(net).__name__} fails on inputs of shape ({shape}) of type {inputs[0].dtype}: {_first_line(error)}: "
             "give calibration=x, a few typical inputs, or the right input_shape"
         ) from error
-    if not isinstance(output, Tensor):
-        raise UnsupportedError(f"{type(net).__name__} gives {type(output).__name__}, a packed network gives one tensor")
-    return output
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from ..runtime.program import Program
 
 def weights(program: Program, sample: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor | None]:
     """Per operation the weights (O, I/groups, kH, kW) of network `sample` (0: the mode), or None."""
-    found = [signs(op, sample) if op.kind == "binary" else op.weight for op in program.ops]
+    found = [op.weight if op.bits is None else signs(op, sample) for op in program.ops]
     return [None if weight is None else torch.from_numpy(np.array(weight)).to(dtype) for weight in found]
 
 
@@ -40,6 +40,9 @@ def values(program: Program, x: Tensor, of_ops: list[Tensor | None]) -> list[Ten
 def run_op(op: Op, inputs: list[Tensor], weight: Tensor | None) -> Tensor:
     """One operation on (B, C, H, W) tensors."""
     x = inputs[0]
+    if op.kind == "recurrent":
+        assert weight is not None
+        return _recurrent(op, x, weight)
     if weight is not None:
         if op.activation is not None and op.activation.kind == "sign":
             x = sign(x)
@@ -85,6 +88,27 @@ def _matmul(op: Op, x: Tensor, y: Tensor) -> Tensor:
     """x (K, H, M) times y (K, H, N) or (N, H, K)."""
     x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
     return (x @ (y.transpose(2, 3) if op.transposed else y)).permute(0, 3, 1, 2)
+
+
+def _recurrent(op: Op, x: Tensor, weight: Tensor) -> Tensor:
+    """The states (B, C, 1, T) for the products x (B, gates · C, 1, T)."""
+    product, steps = op.product, x.shape[3]
+    h = c = x.new_zeros(len(x), op.shape[0])
+    states: dict[int, Tensor] = {}
+    for t in reversed(range(steps)) if op.reverse else range(steps):
+        gi, gh = x[:, :, 0, t], run_op(product, [h[:, :, None, None]], weight)[:, :, 0, 0]
+        if op.function == "gru":
+            (r, z), n = (gi + gh).chunk(3, 1)[:2], gh.chunk(3, 1)[2]
+            z = torch.sigmoid(z)
+            h = (1 - z) * torch.tanh(gi.chunk(3, 1)[2] + torch.sigmoid(r) * n) + z * h
+        elif op.function == "lstm":
+            i, f, g, o = (gi + gh).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        else:
+            h = torch.tanh(gi + gh) if op.function == "rnn_tanh" else (gi + gh).clamp(min=0)
+        states[t] = h
+    return torch.stack([states[t] for t in range(steps)], -1)[:, :, None]
 
 
 def _constant(op: Op, x: Tensor) -> Tensor:

@@ -76,15 +76,19 @@ def _is_batch(seen: Tensor, size: int) -> bool:
     return len(seen) == BATCH and bool((seen[0] < size).all()) and torch.equal(seen[1] - size, seen[0])
 
 
+def batch_axis(seen: Tensor, size: int) -> int | None:
+    """Which axis is the batch, if one is; `size` numbers belong to one input."""
+    return next((axis for axis in range(seen.ndim) if _is_batch(seen.movedim(axis, 0), size)), None)
+
+
 def batch_first(seen: Tensor, size: int) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
     """`seen` with the batch as a first axis of its own, and what makes a tensor like it the way `seen` was.
 
     None where the batch is mixed with something else; `size` numbers belong to one input.
     """
-    for axis in range(seen.ndim):
-        moved = seen.movedim(axis, 0)
-        if _is_batch(moved, size):
-            return moved, lambda made, axis=axis: made.movedim(0, axis)
+    axis = batch_axis(seen, size)
+    if axis is not None:
+        return seen.movedim(axis, 0), lambda made: made.movedim(0, axis)
     if seen.ndim and seen.shape[0] % BATCH == 0:  # (B · T, ...)
         moved = seen.reshape(BATCH, -1, *seen.shape[1:])
         if _is_batch(moved, size):

@@ -73,6 +73,9 @@ def _verify(program: Program, captured: Capture, x: Tensor, record: Record, samp
 def _rounded(op: Op, inputs: list[_Value], weight: Tensor | None, unit: float, size: Tensor | None) -> _Value:
     """The operation in float64 with float activations, and how far float arithmetic of relative error `unit` may be."""
     exact = twin.run_op(op, [v.exact for v in inputs], weight)
+    if op.kind == "recurrent":
+        assert weight is not None
+        return _Value(exact, _recurrent(op, unit, exact, inputs[0], weight))
     if op.kind in FLOAT_ERRORS:
         return _Value(exact, FLOAT_ERRORS[op.kind](op, unit, exact, *inputs))
     unit *= FACTORS + math.sqrt(math.prod(op.weight_shape[1:]) if weight is not None else math.prod(op.kernel))
@@ -87,6 +90,8 @@ def _rounded(op: Op, inputs: list[_Value], weight: Tensor | None, unit: float, s
 
 # how far a function of the runtime may be from torch's, for each of max(1, |x|); how much it grows a small error
 FUNCTION_ERROR, STEEPEST = 3e-7, 1.2
+# times what float32 was seen to be off in the states of a recurrent layer, and times eps for states that were not off
+RECURRENT, SETTLED = 30.0, 100.0
 
 
 def _function(op: Op, unit: float, exact: Tensor, x: _Value) -> Tensor:
@@ -133,6 +138,14 @@ def _moved(op: Op, unit: float, exact: Tensor, *inputs: _Value) -> Tensor:
     return twin.run_op(op, [v.error for v in inputs], None)
 
 
+def _recurrent(op: Op, unit: float, exact: Tensor, x: _Value, weight: Tensor) -> Tensor:
+    """Bounds grow with every step beyond all use: how far float32, and inputs moved by their error, get instead."""
+    moved = x.exact + x.error * torch.randn(x.exact.shape, generator=torch.Generator().manual_seed(0)).sign()
+    off = [twin.run_op(op, [x.exact.float()], weight.float()).double(), twin.run_op(op, [moved], weight)]
+    largest = torch.stack([(v - exact).abs() for v in off]).amax((0, 2, 3, 4), keepdim=True)[0]
+    return (RECURRENT * largest + unit * SETTLED).expand_as(exact)
+
+
 FLOAT_ERRORS: dict[str, Callable[..., Tensor]] = {
     "function": _function,
     "normalize": _normalize,
@@ -159,7 +172,7 @@ def _spread(
 
 def _check_quantised(op: Op, x: Tensor, value: _Value, weight: Tensor | None, sample: int, which: str) -> None:
     """What the runtime computes of these inputs is as near as half a step of each quantised input allows."""
-    if op.activation is None or op.activation.kind == "sign":
+    if op.activation is None or op.activation.kind == "sign" or op.kind == "recurrent":
         return
     x = x.float()
     _, step, _ = quantize(x.numpy(), op.activation)

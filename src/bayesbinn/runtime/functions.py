@@ -92,6 +92,27 @@ COMPUTE: dict[str, Callable[[Floats, float], Floats]] = {
 }
 
 
+def step(cell: str, x: Floats, h: Floats, state: Floats, memory: Floats) -> tuple[Floats, Floats]:
+    """One step of a recurrent layer, with torch's gates in torch's order.
+
+    Args:
+        cell: a key of `operation.CELLS`.
+        x, h: (B, gates · C), the products with the input and with the state.
+        state, memory: (B, C) of the step before; only "lstm" has a memory.
+    """
+    size = state.shape[1]
+    if cell == "gru":
+        r, z = np.split(sigmoid(x[:, : 2 * size] + h[:, : 2 * size]), 2, axis=1)
+        n = tanh(x[:, 2 * size :] + r * h[:, 2 * size :])
+        return np.asarray((_f(1.0) - z) * n + z * state, np.float32), memory
+    gates = x + h
+    if cell == "lstm":
+        i, f = np.split(sigmoid(gates[:, : 2 * size]), 2, axis=1)
+        memory = np.asarray(f * memory + i * tanh(gates[:, 2 * size : 3 * size]), np.float32)
+        return np.asarray(sigmoid(gates[:, 3 * size :]) * tanh(memory), np.float32), memory
+    return (tanh(gates) if cell == "rnn_tanh" else clip(gates, 0.0, np.inf)), memory
+
+
 def lane_sum(x: Floats) -> Floats:
     """Σ over the last axis: number i goes to lane i mod 16, each lane adds its own in order, then halves are added."""
     short = -x.shape[-1] % LANES

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from .. import _native
 from .engine import NOT_FINITE, Engine
-from .operation import FUNCTIONS, Op
+from .operation import CELLS, FUNCTIONS, Op
 from .program import Program
 from .reader import MAX_DIMS
 
 # the order of csrc/program.h
 KINDS = (
     *("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten"),
-    *("function", "normalize", "softmax", "matmul", "concat", "view", "constant", "multiply"),
+    *("function", "normalize", "softmax", "matmul", "concat", "view", "constant", "multiply", "recurrent"),
 )
 ACTIVATIONS = ("sign", "int8", "int16")
 OP_WORDS = 48
@@ -102,6 +102,8 @@ def _tensors(op: Op, num_networks: int) -> list[NDArray[np.uint8]]:
         wanted.append((op.bits, np.uint8, (num_networks, (op.num_weights + 7) // 8)))
     elif op.kind == "real":
         wanted.append((op.weight, np.float32, op.weight_shape))
+    elif op.kind == "recurrent":
+        return _tensors(op.product, num_networks)
     elif op.kind == "constant":
         return [_bytes_of(op, op.value, np.float32, op.shape)]
     elif op.kind in ("affine", "normalize"):
@@ -142,6 +144,8 @@ def _variant(op: Op) -> int:
         return FUNCTIONS.index(op.function)
     if op.kind == "normalize":
         return int(op.center) + 2 * int(op.whole)
+    if op.kind == "recurrent":
+        return list(CELLS).index(op.function) + 4 * int(op.reverse) + 8 * int(op.bits is None)
     return op.axis if op.kind == "concat" else int(op.transposed)
 
 

@@ -1,5 +1,6 @@
 """A loaded `.bbnn` network: numpy in, numpy out."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,21 +120,43 @@ class Network:
         """Number of posterior samples in the file."""
         return self.program.num_samples
 
+    def _joined(self, x: Any) -> Any:
+        """Several inputs as one vector each."""
+        shapes = self.program.input_shapes
+        if not shapes or not isinstance(x, (tuple, list)):
+            return x
+        arrays = [np.asarray(part) for part in x]
+        if [a.shape[1:] for a in arrays] != list(shapes) or len({len(a) for a in arrays}) != 1:
+            need, found = (", ".join(map(str, s)) for s in (shapes, [a.shape for a in arrays]))
+            raise ValueError(f"x must be arrays of the shapes {need} behind the batch, got {found}")
+        return np.concatenate([a.reshape(len(a), -1) for a in arrays], 1)
+
+    def parts(self, outputs: Floats) -> tuple[Floats, ...]:
+        """The outputs (..., N) of a network of several outputs, each in its own shape."""
+        shapes = self.program.output_shapes or (self.program.output_shape,)
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        lead = outputs.shape[: outputs.ndim - len(self.program.output_shape)]
+        flat = np.split(outputs.reshape(*lead, -1), ends[:-1], axis=-1)
+        return tuple(part.reshape(*lead, *shape) for part, shape in zip(flat, shapes, strict=True))
+
     def run(self, x: ArrayLike, sample: int = 0) -> Floats:
         """Output of one network: x (B, *input shape) float32 → (B, ...).  Sample 0 is the mode, 1 … S the samples.
+
+        A network of several inputs takes a tuple of arrays; one of several outputs gives them side by side, (B, N):
+        see `parts`.
 
         Raises:
             TypeError: if x is not an array of real numbers.
             ValueError: for a wrong shape, NaN or inf, or no such sample.
         """
-        outputs: Floats = self._engine.run(x, sample, 1)[0]
+        outputs: Floats = self._engine.run(self._joined(x), sample, 1)[0]
         return outputs
 
     def run_samples(self, x: ArrayLike, num_samples: int | None = None) -> Floats:
         """Outputs (S, B, ...) of the first `num_samples` packed samples (default: all), in one call."""
         if not self.num_samples:
             raise ValueError("the file holds no samples: give num_samples when you save it")
-        return self._engine.run(x, 1, self.num_samples if num_samples is None else num_samples)
+        return self._engine.run(self._joined(x), 1, self.num_samples if num_samples is None else num_samples)
 
     def predict(self, x: ArrayLike, num_samples: int | None = None) -> Doubles:
         """Class probabilities (B, C): the mean over the packed samples, or the mode's if there are none.

@@ -84,6 +84,8 @@ def run_op(op: Op, inputs: list[Floats], sample: int) -> Floats:
             return x.transpose(0, 3, 1, 2).reshape(len(x), 1, 1, -1)
         case "function":
             return functions.COMPUTE[op.function](x, op.parameter)
+        case "recurrent":
+            return recurrent(op, x, sample)
         case "normalize":
             assert op.scale is not None
             assert op.shift is not None
@@ -116,6 +118,18 @@ def normalize(op: Op, x: Floats) -> Floats:
     pixels = x.reshape(len(x), -1, op.groups, size).swapaxes(1, 2)
     found = functions.normalize(pixels.reshape(len(x), op.groups, -1), op.center, op.parameter)
     return found.reshape(pixels.shape).swapaxes(1, 2).reshape(x.shape)
+
+
+def recurrent(op: Op, x: Floats, sample: int) -> Floats:
+    """The states (B, 1, T, C) of a recurrent layer; x (B, 1, T, gates · C) has the products with its input."""
+    product, steps = op.product, x.shape[2]
+    state = memory = np.zeros((len(x), op.shape[0]), np.float32)
+    out = np.empty((len(x), 1, steps, op.shape[0]), np.float32)
+    for t in reversed(range(steps)) if op.reverse else range(steps):
+        h = run_op(product, [state[:, None, None]], sample)[:, 0, 0]
+        state, memory = functions.step(op.function, x[:, 0, t], h, state, memory)
+        out[:, 0, t] = state
+    return out
 
 
 def matmul(x: Floats, y: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """One operation of a plan, checked, with its shapes: what the engines run."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ FUNCTIONS = (
     *("elu", "leaky_relu", "hardsigmoid", "hardswish"),
 )
 WITH_PARAMETER = ("elu", "leaky_relu")
+CELLS = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}  # of recurrent layers, with their gates; order of program.h
 
 
 class View(NamedTuple):
@@ -64,7 +65,9 @@ class Op:
         activation: of a binary layer.
         bits: (1 + S, bytes) uint8: the mode and the samples.  weight: (O, I/groups, kH, kW) float32.
         scale, shift: (C,) float32 per output channel.
-        function: of "function", its name.  parameter: the slope or α of some functions, or the ε of "normalize".
+        function: of "function", its name; of "recurrent", its cell, whose weight or bits are those of the product with
+            the state, (gates · C, C, 1, 1).  reverse: whether it goes from the last step back.
+        parameter: the slope or α of some functions, or the ε of "normalize".
         axis: of "concat": 0, 1, 2 for C, H, W.  transposed: of "matmul", whether y is (K, H, N).
         center, whole: of "normalize", whether the mean is subtracted, and whether all pixels count together.
         view: (sizes, strides, offset) of "view".  value: (C, H, W) float32 of "constant".
@@ -89,6 +92,7 @@ class Op:
     scale: NDArray[np.float32] | None = None
     shift: NDArray[np.float32] | None = None
     function: str = ""
+    reverse: bool = False
     parameter: float = 0.0
     axis: int = 0
     transposed: bool = False
@@ -100,11 +104,19 @@ class Op:
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
         """(O, I/groups, kH, kW) of a layer with weights."""
+        if self.kind == "recurrent":
+            return (self.source[0], self.shape[0], 1, 1)
         return (self.shape[0], self.source[0] // self.groups, *self.kernel)
 
     @property
     def num_weights(self) -> int:
-        return math.prod(self.weight_shape) if self.kind in ("binary", "real") else 0
+        return math.prod(self.weight_shape) if self.kind in ("binary", "real", "recurrent") else 0
+
+    @property
+    def product(self) -> "Op":
+        """Of a recurrent layer: the product with its state, as a layer of its own."""
+        kind, source, shape = "real" if self.bits is None else "binary", (self.shape[0], 1, 1), (self.source[0], 1, 1)
+        return replace(self, kind=kind, source=source, shape=shape, rank=1)
 
     @property
     def num_macs(self) -> int:

@@ -6,19 +6,24 @@ Inside the engines a value is a (C, H, W) array per input, with H = 1 for sequen
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from .about import About, check_about
 from .container import Container, FormatError, is_int
 from .operation import Op, Shape
 from .reader import MAX_SIZE, Reader, inner_shape
 
-MAX_OPS, MAX_VALUE, MAX_SAMPLES = 4096, 1 << 28, 4096
+MAX_OPS, MAX_VALUE, MAX_SAMPLES, MAX_PARTS = 4096, 1 << 28, 4096, 64
 
 
 @dataclass(frozen=True)
 class Program:
     """A checked network: `input_shape` as the user gives it (without batch), the operations, S, the file's size, and
-    what the network is for."""
+    what the network is for.
+
+    A network of several inputs takes them one after the other as one vector; `input_shapes` has the shape of each, and
+    is empty for one input.  `output_shapes` is the same for its outputs.
+    """
 
     input_shape: tuple[int, ...]
     ops: tuple[Op, ...]
@@ -26,6 +31,8 @@ class Program:
     num_bytes: int
     producer: str
     about: About = field(default_factory=About)
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    output_shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def input(self) -> Shape:
@@ -71,8 +78,26 @@ def check(container: Container) -> Program:
     unused = container.tensors.keys() - reader.used
     if unused:
         raise FormatError(f"tensors that no operation uses: {', '.join(sorted(unused)[:5])}")
-    about = check_about(plan.get("about"), tuple(shape), user_shape(*values[-1]))
-    return Program(tuple(shape), tuple(ops), reader.samples, container.num_bytes, str(plan.get("producer", "")), about)
+    output_shape = user_shape(*values[-1])
+    about = check_about(plan.get("about"), tuple(shape), output_shape)
+    inputs, outputs = _parts(plan, "inputs", tuple(shape)), _parts(plan, "outputs", output_shape)
+    producer = str(plan.get("producer", ""))
+    return Program(tuple(shape), tuple(ops), reader.samples, container.num_bytes, producer, about, inputs, outputs)
+
+
+def _parts(plan: dict[str, Any], name: str, whole: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shapes of several inputs or outputs, which are one vector together."""
+    found = plan.get(name)
+    if found is None:
+        return ()
+    shapes = found if isinstance(found, list) and 2 <= len(found) <= MAX_PARTS else []
+    if not shapes or not all(
+        isinstance(s, list) and 1 <= len(s) <= 3 and all(is_int(n, 1, MAX_SIZE) for n in s) for s in shapes
+    ):
+        raise FormatError(f"{name} must be 2 to {MAX_PARTS} shapes of 1 to 3 positive sizes, found {found!r}")
+    if whole != (sum(math.prod(s) for s in shapes),):
+        raise FormatError(f"{name} {found!r} do not fit the shape {whole}")
+    return tuple(tuple(s) for s in shapes)
 
 
 def _check_size(shape: Shape, where: str) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .container import FormatError, is_int
 from .operation import (
+    CELLS,
     FUNCTIONS,
     LEVELS,
     MAX_FAN_IN,
@@ -192,6 +193,23 @@ def _layer(binary: bool, conv: bool) -> Read:
     return read
 
 
+def _recurrent(binary: bool) -> Read:
+    """x (gates · C, T), the products with the input, to the states (C, T)."""
+
+    def read(self: Reader, entry: dict[str, Any], source: Shape, rank: int) -> dict[str, Any]:
+        cell = entry.get("cell")
+        if cell not in CELLS:
+            raise self.error("cell", cell, f"one of {', '.join(CELLS)}")
+        if rank != 2 or source[0] % CELLS[cell]:
+            raise self.error("input", source, f"a sequence with a multiple of {CELLS[cell]} channels")
+        size = source[0] // CELLS[cell]
+        fields = self.weights(entry, (size, 1, 1), {"shape": (source[0], 1, 1)}, binary)
+        shape = (size, *source[1:])
+        return fields | {"kind": "recurrent", "shape": shape, "function": cell, "reverse": self.flag(entry, "reverse")}
+
+    return read
+
+
 def _pool(kind: str) -> Read:
     def read(self: Reader, entry: dict[str, Any], source: Shape, rank: int) -> dict[str, Any]:
         fields = self.window(entry, source, rank)
@@ -291,6 +309,8 @@ READERS: dict[str, Read] = {
     "binary_conv": _layer(binary=True, conv=True),
     "real_linear": _layer(binary=False, conv=False),
     "real_conv": _layer(binary=False, conv=True),
+    "binary_recurrent": _recurrent(binary=True),
+    "real_recurrent": _recurrent(binary=False),
     "max_pool": _pool("max_pool"),
     "avg_pool": _pool("avg_pool"),
     "add": _broadcast("add"),
@@ -307,7 +327,10 @@ READERS: dict[str, Read] = {
     "view": _view,
     "constant": _constant,
 }
-SINCE_2 = ("multiply", "function", "normalize", "softmax", "matmul", "concat", "view", "constant")  # not in version 1
+SINCE_2 = (  # not in version 1
+    *("multiply", "function", "normalize", "softmax", "matmul", "concat", "view", "constant"),
+    *("binary_recurrent", "real_recurrent"),
+)
 NUM_INPUTS = {"add": 2, "multiply": 2, "concat": 2, "matmul": 2, "constant": 0}  # 1 for all others
 _CONV = ("channels", "kernel", "stride", "padding", "dilation", "groups")
 _POOL = ("kernel", "stride", "padding")
@@ -316,6 +339,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "binary_conv": (*_CONV, "bits", "activation", "scale", "shift", "clamp"),
     "real_linear": ("features", "weight", "scale", "shift", "clamp"),
     "real_conv": (*_CONV, "weight", "scale", "shift", "clamp"),
+    "binary_recurrent": ("cell", "reverse", "bits", "activation", "scale", "shift"),
+    "real_recurrent": ("cell", "reverse", "weight", "scale", "shift"),
     "max_pool": _POOL,
     "avg_pool": (*_POOL, "clamp"),
     "add": ("clamp",),

@@ -35,9 +35,10 @@ def _layer(build: Builder, node: fx.Node, module: Any) -> None:
         "padding": _padding(module),
         "dilation": list(module.dilation),
     }
-    entry = {"op": "binary_conv" if binary else "real_conv", "name": name, "channels": int(module.out_channels)}
-    step = _step({**entry, **window, "groups": int(module.groups)}, value, weight, scale, module.bias)
-    build.values[node] = build.add(step, (int(module.out_channels), *window_size(shape, **window)))
+    outputs = int(module.out_channels)
+    entry = {"op": "binary_conv" if binary else "real_conv", "name": name, "channels": outputs}
+    step = layer_step({**entry, **window, "groups": int(module.groups)}, value, weight, scale, module.bias, outputs)
+    build.values[node] = build.add(step, (outputs, *window_size(shape, **window)))
 
 
 def linear(
@@ -58,13 +59,13 @@ def linear(
         weight = weight.reshape(outputs, inputs, *[1] * rank)
     scale = torch.ones(outputs) if scale is None else scale
     shape = (outputs, *rows.stored[1:])
-    return tensor(build.add(_step(entry, rows, weight, scale, bias), shape).index, shape)
+    return tensor(build.add(layer_step(entry, rows, weight, scale, bias, outputs), shape).index, shape)
 
 
-def _step(
-    entry: dict[str, Any], value: Value, weight: Tensor | None, scale: Tensor | None, bias: Tensor | None
+def layer_step(
+    entry: dict[str, Any], value: Value, weight: Tensor | None, scale: Tensor | None, bias: Tensor | None, outputs: int
 ) -> Step:
-    outputs = int(entry.get("features") or entry["channels"])
+    """The step of a layer with a real weight, or with the signs of the layer that the entry names, and scales."""
     shift = torch.zeros(outputs) if bias is None else bias
     shift = shift.detach().cpu().double()
     scale = torch.ones_like(shift) if scale is None else scale.detach().cpu().double()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..builder import Builder, Handler, Step, UnsupportedError, argument
-from ..values import BATCH, Value
+from ..values import BATCH, Value, batch_axis
 from .layers import window_size
 
 
@@ -68,11 +68,13 @@ def _over_axes(kind: str, total: bool = False) -> Handler:
     def handle(build: Builder, node: fx.Node, module: Any) -> None:
         value = build.source(node)
         dims, keep = argument(build, node, 1, "dim", None), bool(argument(build, node, 2, "keepdim", False))
-        rank = value.seen.ndim
+        rank, batch = value.seen.ndim, batch_axis(value.seen, value.size)
         axes = [dims] if isinstance(dims, int) else list(dims or range(rank))
         axes = sorted({int(d) % rank for d in axes})
-        if value.own is None or 0 in axes:
-            raise UnsupportedError(f"{node.name!r}: it goes over the batch, or the batch is not the first size")
+        if batch is None or batch in axes:
+            raise UnsupportedError(f"{node.name!r}: it goes over the batch, or the batch is mixed with another size")
+        back = sum(keep or axis not in axes for axis in range(batch))  # where the batch is in the end
+        value, axes = value.viewed(lambda r: r.movedim(batch, 0)), [axis + (axis < batch) for axis in axes]
         stays = [n for i, n in enumerate(value.shape, 1) if i not in axes]
         over = math.prod(n for i, n in enumerate(value.shape, 1) if i in axes)
         window = [value.shape[i - 1] for i in axes]
@@ -87,7 +89,7 @@ def _over_axes(kind: str, total: bool = False) -> Handler:
         if total:
             index = build.affine(index, torch.tensor(float(over)).double(), [])
         kept = [1 if i in axes else n for i, n in enumerate(value.shape, 1)] if keep else stays
-        build.values[node] = Value(index, shape).viewed(lambda r: r.reshape(BATCH, *kept))
+        build.values[node] = Value(index, shape).viewed(lambda r: r.reshape(BATCH, *kept).movedim(0, back))
 
     return handle
 

@@ -5,9 +5,10 @@ const RUNTIME = "@RUNTIME@"; // the C library as WebAssembly, deflated
 
 // the order of csrc/program.h
 const KINDS = ["binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten", "function", "normalize",
-  "softmax", "matmul", "concat", "view", "constant", "multiply"];
+  "softmax", "matmul", "concat", "view", "constant", "multiply", "recurrent"];
 // and of csrc/functions.h
 const FUNCTIONS = ["sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "mish", "elu", "leaky_relu", "hardsigmoid", "hardswish"];
+const CELLS = ["gru", "lstm", "rnn_tanh", "rnn_relu"];
 const ACTIVATIONS = ["sign", "int8", "int16"];
 const HEADER_WORDS = 5, OP_WORDS = 48, MAX_DIMS = 8, VERSION = 2, MAX_MEMORY = 1n << 30n, ERROR_BYTES = 256;
 const FAILURES = [, "its shapes are others", "x holds NaN or Infinity", "there is not enough memory"];
@@ -73,7 +74,8 @@ function encode({ plan, tensors }) {
       const found = op[field] ?? [];
       return rank === 3 && found.length === 2 ? found : [none, found[0] ?? none];
     };
-    const kind = op.op.replace(/_(linear|conv)$/, ""), activation = op.activation ?? { type: "sign" };
+    const recurrent = op.op.endsWith("_recurrent");
+    const kind = recurrent ? "recurrent" : op.op.replace(/_(linear|conv)$/, ""), activation = op.activation ?? { type: "sign" };
     const place = (name) => (name ? tensors[name].data_offsets[0] : 0);
     set(at, KINDS.indexOf(kind), op.inputs[0] ?? 0, op.inputs.at(-1) ?? 0, op.features ?? op.channels ?? 0);
     set(at + 4, ...pair("kernel", 1), ...pair("stride", 1), ...pair("padding", 0), ...pair("dilation", 1), op.groups ?? 1);
@@ -82,7 +84,8 @@ function encode({ plan, tensors }) {
     if (kind === "normalize") set(at + 12, op.groups ?? 1);
     set(at + 19, place(op.bits ?? op.weight ?? op.value), place(op.scale), place(op.shift));
     const axis = { 1: [0], 2: [0, 2], 3: [0, 1, 2] }[rank]?.[op.axis] ?? 0;
-    const variants = { function: FUNCTIONS.indexOf(op.function), normalize: Number(op.center) + 2 * Number(op.whole), concat: axis };
+    const variants = { function: FUNCTIONS.indexOf(op.function), normalize: Number(op.center) + 2 * Number(op.whole), concat: axis,
+      recurrent: CELLS.indexOf(op.cell) + 4 * Number(op.reverse) + 8 * Number(!op.bits) };
     set(at + 22, variants[kind] ?? Number(op.transposed ?? 0), bits(op.parameter ?? op.eps ?? 0));
     const user = op.shape ?? tensors[op.value]?.shape;
     if (user) set(at + 24, user[0], user.length === 3 ? user[1] : 1, user.length > 1 ? user.at(-1) : 1);
