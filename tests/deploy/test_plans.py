@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from bayesbinn.deploy.export_c import save_c
 from bayesbinn.deploy.export_onnx import to_onnx
 from bayesbinn.deploy.twin import TORCH
-from bayesbinn.runtime import Network
+from bayesbinn.runtime import FormatError, Network
 from bayesbinn.runtime.container import read, write
 from bayesbinn.runtime.functions import COMPUTE, exp
 from bayesbinn.runtime.operation import FUNCTIONS
@@ -90,3 +90,19 @@ def test_exp_is_within_two_units_in_the_last_place() -> None:
     assert np.abs(exp(x) / np.exp(x.astype(np.float64)) - 1).max() < 2 * 2.0**-23
     wild, limits = np.array([-np.inf, np.nan, np.inf], np.float32), np.array([-87, -87, 88], np.float32)
     assert np.array_equal(exp(wild), exp(limits))
+
+
+def test_a_field_of_another_kind_is_refused_by_name() -> None:
+    """Every field of random plans, replaced by what it cannot be."""
+    strange = [None, True, "x", [], {}, [1], 0.5, -1, 1 << 40]
+    for seed in range(30):
+        plan, tensors = random_plan(seed)
+        for op in plan["ops"]:
+            for field, kept in list(op.items()):
+                for value in strange:
+                    op[field] = value
+                    try:
+                        check(read(write(plan, tensors)))
+                    except FormatError as error:
+                        assert "operation" in str(error) or "tensors that no operation uses" in str(error)
+                    op[field] = kept

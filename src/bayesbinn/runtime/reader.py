@@ -198,7 +198,7 @@ def _recurrent(binary: bool) -> Read:
 
     def read(self: Reader, entry: dict[str, Any], source: Shape, rank: int) -> dict[str, Any]:
         cell = entry.get("cell")
-        if cell not in CELLS:
+        if not isinstance(cell, str) or cell not in CELLS:
             raise self.error("cell", cell, f"one of {', '.join(CELLS)}")
         if rank != 2 or source[0] % CELLS[cell]:
             raise self.error("input", source, f"a sequence with a multiple of {CELLS[cell]} channels")
