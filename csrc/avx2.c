@@ -155,15 +155,18 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_avx2 = {
-    .lut_unit = 8,
-    .lut_table_bytes = 64,
-    .lut_rows = ROWS,
-    .lut_pixels = PIXELS,
+    .lut = {
+        .unit = 8,
+        .table_bytes = 64,
+        .rows = ROWS,
+        .pixels = PIXELS,
+        .unit_bytes = ROWS,
+        .lane = lanes,
+        .tables = lut_tables,
+        .product = lut,
+    },
     .xor_rows = XOR_ROWS,
     .xor_pixels = XOR_PIXELS,
-    .lut_lane = lanes,
-    .lut_tables = lut_tables,
-    .lut = lut,
     .xor_count = xor_count,
     .signs = signs,
     BBN_ELEMENTWISE,

@@ -108,6 +108,74 @@ static void lut(const uint8_t *weights, int64_t weight_stride, const uint8_t *co
         lut_pixels(weights, weight_stride, tables, offset, 1, segments, units, acc, stride);
 }
 
+/* ---- int6: 16 activations a unit ---- */
+
+enum { NARROW = 16, NARROW_ROWS = 64, NARROW_PIXELS = 4 };
+
+/* In the 16 bytes of table u: byte n is the sum of levels 4u ... 4u + 3, each with the sign that its bit of n says. */
+static void narrow_tables(const int8_t *levels, int64_t units, uint8_t *tables) {
+    const __m512i spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512i zero = _mm512_setzero_si512();
+    for (int64_t i = 0; i < units; i++, levels += NARROW, tables += 64) {
+        const __m512i all = _mm512_permutexvar_epi32(spread, _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)levels)));
+        __m512i sum = _mm512_shuffle_epi8(all, zero);
+        sum = _mm512_mask_sub_epi8(sum, 0x5555555555555555, zero, sum);
+#define NEXT(k, clear) do { \
+    const __m512i level = _mm512_shuffle_epi8(all, _mm512_set1_epi8(k)); \
+    sum = _mm512_mask_sub_epi8(_mm512_add_epi8(sum, level), clear, sum, level); \
+} while (0)
+        NEXT(1, 0x3333333333333333);
+        NEXT(2, 0x0f0f0f0f0f0f0f0f);
+        NEXT(3, 0x00ff00ff00ff00ff);
+        _mm512_storeu_si512(tables, sum);
+    }
+}
+
+/* the four bytes of a 32-bit lane are one row's four look-ups, and are added to its sum at once */
+static inline __attribute__((always_inline)) void narrow_pixels(const uint8_t *weights, int64_t weight_stride,
+                                                                const uint8_t *const *tables, int64_t offset,
+                                                                const int pixels, int64_t segments, int64_t units,
+                                                                int32_t *acc, int64_t stride) {
+    __m512i sum[4][NARROW_PIXELS];
+    const __m512i ones = _mm512_set1_epi8(1);
+#pragma GCC unroll 4
+    for (int p = 0; p < pixels; p++)
+#pragma GCC unroll 4
+        for (int g = 0; g < 4; g++) sum[g][p] = _mm512_loadu_si512(acc + p * stride + 16 * g);
+    for (int64_t s = 0; s < segments; s++) {
+        const uint8_t *w = weights + s * weight_stride;
+        const uint8_t *table[NARROW_PIXELS];
+#pragma GCC unroll 4
+        for (int p = 0; p < pixels; p++) table[p] = tables[p * segments + s] + offset;
+        for (int64_t i = 0; i < units; i++, w += 256) {
+            __m512i index[4];
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; g++) index[g] = _mm512_loadu_si512(w + 64 * g);
+#pragma GCC unroll 4
+            for (int p = 0; p < pixels; p++) {
+                const __m512i found = _mm512_loadu_si512(table[p] + 64 * i);
+#pragma GCC unroll 4
+                for (int g = 0; g < 4; g++)
+                    sum[g][p] = _mm512_dpbusd_epi32(sum[g][p], ones, _mm512_permutexvar_epi8(index[g], found));
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < pixels; p++)
+#pragma GCC unroll 4
+        for (int g = 0; g < 4; g++) _mm512_storeu_si512(acc + p * stride + 16 * g, sum[g][p]);
+}
+
+static void narrow(const uint8_t *weights, int64_t weight_stride, const uint8_t *const *tables, int64_t offset,
+                   int pixels, int64_t segments, int64_t units, int32_t *acc, int64_t stride) {
+    switch (pixels) {
+    case 4: narrow_pixels(weights, weight_stride, tables, offset, 4, segments, units, acc, stride); break;
+    case 3: narrow_pixels(weights, weight_stride, tables, offset, 3, segments, units, acc, stride); break;
+    case 2: narrow_pixels(weights, weight_stride, tables, offset, 2, segments, units, acc, stride); break;
+    default: narrow_pixels(weights, weight_stride, tables, offset, 1, segments, units, acc, stride);
+    }
+}
+
 static inline __attribute__((always_inline)) void xor_pixels(const uint64_t *weights, const uint64_t *const *bits,
                                                              const int pixels, int64_t segments, int64_t words,
                                                              int32_t *acc, int64_t stride) {
@@ -157,15 +225,27 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_avx512 = {
-    .lut_unit = 6,
-    .lut_table_bytes = 128,
-    .lut_rows = ROWS,
-    .lut_pixels = PIXELS,
+    .lut = {
+        .unit = 6,
+        .table_bytes = 128,
+        .rows = ROWS,
+        .pixels = PIXELS,
+        .unit_bytes = ROWS,
+        .lane = lanes,
+        .tables = lut_tables,
+        .product = lut,
+    },
+    .narrow = {
+        .unit = NARROW,
+        .table_bytes = 64,
+        .rows = NARROW_ROWS,
+        .pixels = NARROW_PIXELS,
+        .unit_bytes = 256,
+        .tables = narrow_tables,
+        .product = narrow,
+    },
     .xor_rows = XOR_ROWS,
     .xor_pixels = XOR_PIXELS,
-    .lut_lane = lanes,
-    .lut_tables = lut_tables,
-    .lut = lut,
     .xor_count = xor_count,
     .signs = signs,
     BBN_ELEMENTWISE,

@@ -19,7 +19,7 @@ CSRC = Path(__file__).resolve().parent
 SHIPPED = CSRC.parent / "src" / "bayesbinn" / "deploy" / "web" / "runtime.wasm"
 COMMON = ["claim", "float_ops", "isa", "layer", "memory", "net", "portable", "program", "run"]
 TRAINED: dict[str, list[str]] = {"pool": [], "training": [], "training_portable": []}
-AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vpopcntdq"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vpopcntdq", "-mavx512vnni"]
 # the files of one instruction set are compiled for it, and no others
 OWN: dict[str, dict[str, list[str]]] = {
     "x86_64": {

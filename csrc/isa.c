@@ -14,7 +14,7 @@ static int always(void) { return 1; }
 enum {
     SAVED = 1u << 27, POPCNT = 1u << 23,                               /* leaf 1, ecx */
     AVX2 = 1u << 5, F = 1u << 16, DQ = 1u << 17, BW = 1u << 30,        /* leaf 7, ebx; and VL, bit 31 */
-    VBMI = 1u << 1, VPOPCNTDQ = 1u << 14,                              /* leaf 7, ecx */
+    VBMI = 1u << 1, VNNI = 1u << 11, VPOPCNTDQ = 1u << 14,             /* leaf 7, ecx */
     YMM = 6, ZMM = 0xe6,                                               /* registers that the system saves */
 };
 
@@ -28,7 +28,7 @@ static int has(unsigned registers, unsigned ebx_wanted, unsigned ecx_wanted) {
 
 static int has_avx2(void) { return has(YMM, AVX2, 0); }
 
-static int has_avx512(void) { return has(ZMM, AVX2 | F | DQ | BW | 1u << 31, VBMI | VPOPCNTDQ); }
+static int has_avx512(void) { return has(ZMM, AVX2 | F | DQ | BW | 1u << 31, VBMI | VNNI | VPOPCNTDQ); }
 #endif
 
 #if defined(__wasm__) /* a page does not train */

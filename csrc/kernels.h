@@ -1,14 +1,16 @@
 /* The contract of the kernels: one table of functions for each instruction set, all with the same results bit for bit.
  *
- * Look-up product (±1 weights times int8).  A few activations have few signed sums s: 16 of four, 64 of six.  A table
- * holds t = s + offset >= 0 of each in two bytes, t & 31 and t >> 5, so that sums run several tables long in 8 bits,
- * then in 16, then in 32.  A byte of the weights, the index into tables, goes with one unit of activations:
- *   `lut_unit` 8: two tables of four activations; [low 16][high 16][low 16][high 16], indexed by the two nibbles
- *   `lut_unit` 6: one table of six activations; [low 64][high 64]
+ * Look-up product (±1 weights times small integers).  A few activations have few signed sums s: 16 of four, 64 of six.
+ * Of int8 activations a table holds t = s + offset >= 0 of each in two bytes, t & 31 and t >> 5, so that sums run several
+ * tables long in 8 bits, then in 16, then in 32.  A byte of the weights, the index into tables, goes with one unit:
+ *   `unit` 8: two tables of four activations; [low 16][high 16][low 16][high 16], indexed by the two nibbles
+ *   `unit` 6: one table of six activations; [low 64][high 64]
+ * Four int6 activations have sums of one signed byte:
+ *   `unit` 16: four tables of 16 sums, one after the other; four bytes of the weights, table << 4 | nibble, go with a row
  *
- * Rows (output channels) come in blocks of `lut_rows` or `xor_rows`; weights are stored block by block:
- *   look-up:  [block][segment][unit][lane] bytes         sign:  [block][segment][word][row] 64-bit words
- * (a look-up kernel may want row r of a block in another lane: `lut_lane[r]`, NULL for lane r)
+ * Rows (output channels) come in blocks of `rows` or `xor_rows`; weights are stored block by block:
+ *   look-up:  [block][segment][unit][bytes]               sign:  [block][segment][word][row] 64-bit words
+ * (a kernel of `unit` 6 or 8 may want row r of a block in another byte: `lane[r]`, NULL for byte r)
  * A segment is a run of inputs that lie together in memory: a tap of a convolution, or a whole row of a linear layer.
  */
 #ifndef BBN_KERNELS_H
@@ -25,17 +27,23 @@ typedef struct {
     int32_t zero;
 } bbn_epilogue;
 
-typedef struct bbn_kernels {
-    int lut_unit, lut_table_bytes; /* activations in a unit, bytes of its tables */
-    int lut_rows, lut_pixels, xor_rows, xor_pixels;
-    const uint8_t *lut_lane;
-
-    /* tables of `units` units from lut_unit * units levels */
-    void (*lut_tables)(const int8_t *levels, int64_t units, uint8_t *tables);
+typedef struct {
+    int unit, table_bytes; /* activations in a unit, bytes of its tables */
+    int rows, pixels;
+    int unit_bytes; /* of the weights of a block that go with a unit */
+    const uint8_t *lane;
+    /* tables of `units` units from unit * units levels */
+    void (*tables)(const int8_t *levels, int64_t units, uint8_t *tables);
     /* acc[p * stride + r] += sum over segments of w_r * x_p, at most BBN_LUT_UNITS units in all; the pixels' segments
      * begin `offset` bytes into tables[p * segments + i], those of the weights `weight_stride` bytes apart */
-    void (*lut)(const uint8_t *weights, int64_t weight_stride, const uint8_t *const *tables, int64_t offset, int pixels,
-                int64_t segments, int64_t units, int32_t *acc, int64_t stride);
+    void (*product)(const uint8_t *weights, int64_t weight_stride, const uint8_t *const *tables, int64_t offset,
+                    int pixels, int64_t segments, int64_t units, int32_t *acc, int64_t stride);
+} bbn_lut;
+
+typedef struct bbn_kernels {
+    bbn_lut lut, narrow; /* of int8 levels, and of int6 levels: `unit` 0 if those are computed as int8 */
+    int xor_rows, xor_pixels;
+
     /* acc[p * stride + r] = number of bits in which weights and pixel differ */
     void (*xor_count)(const uint64_t *weights, const uint64_t *const *bits, int pixels, int64_t segments, int64_t words,
                       int32_t *acc, int64_t stride);

@@ -9,21 +9,29 @@ static int bit(const bbn_op *op, const uint8_t *bits, int64_t o, int64_t c, int6
     return bits[index >> 3] >> (index & 7) & 1;
 }
 
-static void pack_lut(const bbn_layer *layer, const uint8_t *lane, const uint8_t *bits, uint8_t *out,
-                     int32_t *correction) {
+/* one bit of the weights: of row r of a block, for activation k of a unit */
+static void place_bit(const bbn_lut *lut, int64_t row, int64_t k, int one, uint8_t *unit) {
+    if (lut->unit == 16)
+        unit[row / 16 * 64 + row % 16 * 4 + k / 4] |= (uint8_t)(one << k % 4);
+    else
+        unit[lut->lane ? lut->lane[row] : row] |= (uint8_t)(one << k);
+}
+
+static void pack_lut(const bbn_layer *layer, const uint8_t *bits, uint8_t *out, int32_t *correction) {
     const bbn_op *op = layer->op;
+    const bbn_lut *lut = layer->lut;
     const int64_t channels = op->source.channels, fan_in = bbn_fan_in(op);
+    for (int64_t i = 0; lut->unit == 16 && i < layer->network_bytes; i++) out[i] = (uint8_t)((i & 3) << 4);
     for (int64_t o = 0; o < op->shape.channels; o++) {
-        int64_t block = o / layer->block, row = o % layer->block, sum = 0;
-        if (lane) row = lane[row];
+        int64_t block = o / layer->block, sum = 0;
         for (int64_t s = 0; s < layer->segments; s++)
-            for (int64_t k = 0; k < layer->unit * layer->length; k++) {
+            for (int64_t k = 0; k < lut->unit * layer->length; k++) {
                 int64_t tap = layer->method == BBN_TAPS ? s : k / channels;
                 int64_t c = layer->method == BBN_TAPS ? k : k % channels;
                 if (c >= channels || tap * channels + c >= fan_in) break;
                 int one = bit(op, bits, o, c, tap);
-                int64_t at = ((block * layer->segments + s) * layer->length + k / layer->unit) * layer->block + row;
-                out[at] = (uint8_t)(out[at] | one << k % layer->unit);
+                int64_t at = ((block * layer->segments + s) * layer->length + k / lut->unit) * lut->unit_bytes;
+                place_bit(lut, o % layer->block, k % lut->unit, one, out + at);
                 sum += 2 * one - 1;
             }
         correction[o] = (int32_t)sum;
@@ -91,11 +99,12 @@ static void choose(bbn_layer *layer) {
     } else {
         layer->method = taps == 1 || channels >= 32 ? BBN_TAPS : BBN_GATHER;
         if (layer->method == BBN_GATHER) layer->segments = 1;
-        layer->unit = kernels->lut_unit;
-        layer->length = ((layer->method == BBN_TAPS ? channels : channels * taps) + layer->unit - 1) / layer->unit;
-        layer->table_bytes = layer->length * kernels->lut_table_bytes;
-        layer->block = kernels->lut_rows, layer->passes = op->activation == BBN_INT16 ? 2 : 1;
-        layer->network_bytes = bbn_round_up(op->shape.channels, layer->block) * layer->segments * layer->length;
+        const bbn_lut *lut = op->activation == BBN_INT6 && kernels->narrow.unit ? &kernels->narrow : &kernels->lut;
+        layer->lut = lut, layer->block = lut->rows, layer->passes = op->activation == BBN_INT16 ? 2 : 1;
+        layer->length = ((layer->method == BBN_TAPS ? channels : channels * taps) + lut->unit - 1) / lut->unit;
+        layer->table_bytes = layer->length * lut->table_bytes;
+        layer->network_bytes = bbn_round_up(op->shape.channels, layer->block) / layer->block * layer->segments *
+                               layer->length * lut->unit_bytes;
     }
     layer->network_bytes = bbn_round_up(layer->network_bytes, 64);
 }
@@ -141,7 +150,7 @@ void bbn_layer_fill(bbn_layer *layer) {
         int32_t *correction = layer->correction + n * layer->num_corrections;
         switch (layer->method) {
         case BBN_TAPS:
-        case BBN_GATHER: pack_lut(layer, layer->kernels->lut_lane, bits, out, correction); break;
+        case BBN_GATHER: pack_lut(layer, bits, out, correction); break;
         case BBN_XOR: pack_xor(layer, bits, (uint64_t *)(void *)out, correction); break;
         case BBN_DIRECT: pack_direct(layer, bits, (int8_t *)out); break;
         default: pack_float(layer, (float *)(void *)out);

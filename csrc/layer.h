@@ -20,12 +20,12 @@ typedef enum {
 typedef struct {
     const bbn_op *op;
     const bbn_kernels *kernels;
+    const bbn_lut *lut; /* of the look-up product */
     bbn_method method;
     int block;             /* rows in a block of the kernel */
     int64_t rows;          /* output channels rounded up to whole blocks */
     int64_t segments;      /* runs of inputs, see kernels.h */
     int64_t length;        /* units, words or channels in a segment */
-    int unit;              /* look-up: activations in a unit */
     int64_t table_bytes;   /* look-up: of all units of a segment */
     int passes;            /* 2 for int16: high and low bytes */
     int64_t networks;      /* that have weights of their own */

@@ -11,7 +11,7 @@ static const int64_t TILE_BYTES = 1 << 21;
 
 /* sizes of a workspace, for one input where it holds several */
 typedef struct {
-    int64_t tables, gathered, padding, levels, acc, pointers, zeros, state;
+    int64_t tables, own_tables, gathered, padding, levels, acc, pointers, zeros, state;
 } needs;
 
 struct bbn_net {
@@ -26,26 +26,25 @@ struct bbn_net {
     bbn_workspace *_Atomic spaces; /* grows at the front and never shrinks, so that anyone may walk it */
 };
 
-int bbn_abi(void) { return 5; }
+int bbn_abi(void) { return 6; }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- memory ---- */
 
-static void add_needs(const bbn_layer *layer, needs *most) {
+static void add_needs(const bbn_layer *layer, int threads, needs *most) {
     const bbn_op *op = layer->op;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape);
     needs own = {0};
     switch (layer->method) {
     case BBN_TAPS:
         own.padding = layer->table_bytes * layer->passes;
-        own.tables = own.padding * in;
-        own.levels = layer->unit * layer->length;
+        own.own_tables = own.padding * (bbn_taps(op) > 1 ? bbn_ring(op) * op->source.width + 1 : 0);
+        if (threads > 1) own.tables = own.padding * in;
         break;
     case BBN_GATHER:
-        own.tables = layer->table_bytes * layer->passes * out;
+        if (threads > 1) own.tables = layer->table_bytes * layer->passes * out;
         own.gathered = bbn_size(op->source);
-        own.levels = layer->unit * layer->length;
         break;
     case BBN_XOR: own.tables = 8 * layer->length * in; break;
     case BBN_DIRECT:
@@ -54,6 +53,10 @@ static void add_needs(const bbn_layer *layer, needs *most) {
         break;
     default: break;
     }
+    if (layer->method == BBN_TAPS || layer->method == BBN_GATHER) {
+        own.levels = layer->lut->pixels * layer->lut->unit * layer->length;
+        own.own_tables = larger(own.own_tables, larger(BBN_CHUNK_BYTES, layer->lut->table_bytes * BBN_MAX_PIXELS));
+    }
     if (layer->method != BBN_PLAIN) {
         own.acc = BBN_MAX_PIXELS * layer->rows;
         own.pointers = BBN_MAX_PIXELS * layer->segments;
@@ -61,6 +64,7 @@ static void add_needs(const bbn_layer *layer, needs *most) {
     own.acc = larger(own.acc, bbn_float_scratch(op));
     own.zeros = op->source.channels;
     most->tables = larger(most->tables, own.tables), most->gathered = larger(most->gathered, own.gathered);
+    most->own_tables = larger(most->own_tables, own.own_tables);
     most->padding = larger(most->padding, own.padding), most->levels = larger(most->levels, own.levels);
     most->acc = larger(most->acc, own.acc), most->pointers = larger(most->pointers, own.pointers);
     most->zeros = larger(most->zeros, own.zeros), most->state = larger(most->state, bbn_state_size(op));
@@ -121,7 +125,7 @@ static void furnish(const bbn_net *net, bbn_workspace *space) {
     space->state = bbn_take(m, 4 * most->state * tile);
     space->scratch = bbn_take(m, (int64_t)sizeof *space->scratch * net->threads);
     for (int t = 0; t < net->threads; t++) {
-        bbn_scratch own = {{bbn_take(m, most->levels), bbn_take(m, most->levels)}, NULL, NULL};
+        bbn_scratch own = {{bbn_take(m, most->levels), bbn_take(m, most->levels)}, bbn_take(m, most->own_tables), NULL, NULL};
         own.acc = bbn_take(m, 4 * most->acc);
         own.pointers = bbn_take(m, (int64_t)sizeof *own.pointers * most->pointers);
         if (own.pointers) space->scratch[t] = own;
@@ -170,7 +174,7 @@ static int prepare(bbn_net *net, const bbn_kernels *kernels, int64_t max_memory,
     for (int64_t i = 0; i < 2 * n; i++) {
         if (!exists(net, i)) continue;
         bbn_layer_choose(&net->layers[i], &net->program.ops[i], kernels, 1 + net->program.num_samples);
-        add_needs(&net->layers[i], &net->most);
+        add_needs(&net->layers[i], net->threads, &net->most);
     }
     choose_tile(net);
     bbn_workspace count = {.memory = {.counting = 1, .bytes = net->memory.bytes}};

@@ -56,14 +56,17 @@ static void signs(const float *x, int64_t n, uint64_t *bits) {
 }
 
 const bbn_kernels bbn_portable = {
-    .lut_unit = 8,
-    .lut_table_bytes = 64,
-    .lut_rows = ROWS,
-    .lut_pixels = 1,
+    .lut = {
+        .unit = 8,
+        .table_bytes = 64,
+        .rows = ROWS,
+        .pixels = 1,
+        .unit_bytes = ROWS,
+        .tables = lut_tables,
+        .product = lut,
+    },
     .xor_rows = XOR_ROWS,
     .xor_pixels = 1,
-    .lut_tables = lut_tables,
-    .lut = lut,
     .xor_count = xor_count,
     .signs = signs,
     BBN_ELEMENTWISE,

@@ -23,7 +23,7 @@ typedef enum {
 /* of recurrent layers, in the order of `operation.CELLS`; in a variant, 4 means reverse and 8 real weights */
 typedef enum { BBN_GRU, BBN_LSTM, BBN_RNN_TANH, BBN_RNN_RELU } bbn_cell;
 
-typedef enum { BBN_BITS1, BBN_INT8, BBN_INT16, BBN_NUM_ACTIVATIONS } bbn_activation;
+typedef enum { BBN_BITS1, BBN_INT8, BBN_INT16, BBN_INT6, BBN_NUM_ACTIVATIONS } bbn_activation;
 
 enum {
     BBN_W_KIND, BBN_W_FIRST, BBN_W_SECOND, BBN_W_CHANNELS, BBN_W_KERNEL, BBN_W_STRIDE = 6, BBN_W_PADDING = 8,
@@ -75,6 +75,8 @@ static inline int64_t bbn_pixels(bbn_shape s) { return s.height * s.width; }
 static inline int64_t bbn_size(bbn_shape s) { return s.channels * s.height * s.width; }
 static inline int64_t bbn_taps(const bbn_op *op) { return op->kernel[0] * op->kernel[1]; }
 static inline int64_t bbn_fan_in(const bbn_op *op) { return op->source.channels / op->groups * bbn_taps(op); }
-static inline int bbn_levels(bbn_activation a) { return a == BBN_INT16 ? 32512 : a == BBN_INT8 ? 127 : 1; }
+static inline int bbn_levels(bbn_activation a) {
+    return a == BBN_INT16 ? 32512 : a == BBN_INT8 ? 127 : a == BBN_INT6 ? 31 : 1;
+}
 
 #endif

@@ -6,8 +6,6 @@
 
 /* multiply-accumulates and activations that take less time than waking a thread */
 enum { SMALL_PRODUCT = 1 << 22, SMALL_INPUT = 1 << 15 };
-/* of tables: all rows pass over them, and the weights that stream by must not drive them out of the first-level cache */
-enum { CHUNK_BYTES = 16 << 10 };
 
 /* step and zero of one input, and the clip limits that follow from them */
 typedef struct {
@@ -22,6 +20,7 @@ typedef struct {
     float *out;
     int64_t batch, network;
     int by_rows; /* threads share the rows of one tile of pixels, not the tiles */
+    int64_t bands; /* parts of an image, each with tables of its own */
     int64_t tile_begin;
     scale scales[BBN_MAX_BATCH];
 } job;
@@ -77,8 +76,8 @@ static void quantize(const job *j, const float *x, int64_t n, const scale *s, in
 /* tables of all passes from a thread's levels, whose tail beyond `n` is set to 0 */
 static void make_tables(const job *j, bbn_scratch *own, int64_t n, uint8_t *to) {
     for (int pass = 0; pass < j->layer->passes; pass++) {
-        memset(own->levels[pass] + n, 0, (size_t)(j->layer->unit * j->layer->length - n));
-        j->layer->kernels->lut_tables(own->levels[pass], j->layer->length, to + pass * j->layer->table_bytes);
+        memset(own->levels[pass] + n, 0, (size_t)(j->layer->lut->unit * j->layer->length - n));
+        j->layer->lut->tables(own->levels[pass], j->layer->length, to + pass * j->layer->table_bytes);
     }
 }
 
@@ -136,19 +135,32 @@ static void gather(const bbn_op *op, int64_t pixel, const int8_t *levels, int8_t
     }
 }
 
-static void tables_of_windows(void *context, int64_t begin, int64_t end, int thread) {
-    job *j = context;
-    const bbn_op *op = j->layer->op;
-    bbn_scratch *own = &j->space->scratch[thread];
-    const int64_t out = bbn_pixels(op->shape);
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t b = i / out;
+/* the levels of output pixel i of the batch (with one tap, of the input pixel there), with zeros behind them */
+static void levels_of_window(const job *j, int64_t i, int8_t *const *to) {
+    const bbn_layer *layer = j->layer;
+    const bbn_op *op = layer->op;
+    const int64_t channels = op->source.channels, b = i / bbn_pixels(op->shape), n = bbn_fan_in(op);
+    if (layer->method == BBN_TAPS) {
+        window w = window_at(op, i % bbn_pixels(op->shape), 0);
+        const int64_t pixel = next_tap(op, &w);
+        const float *x = pixel < 0 ? j->space->zeros : j->x + (b * bbn_pixels(op->source) + pixel) * channels;
+        quantize(j, x, channels, &j->scales[b], to[0], to[1]);
+    } else {
         const float zero = 0;
         int8_t padding[2] = {0, 0};
         quantize(j, &zero, 1, &j->scales[b], &padding[0], &padding[1]);
-        for (int pass = 0; pass < j->layer->passes; pass++)
-            gather(op, i % out, j->space->gathered[pass] + b * bbn_size(op->source), padding[pass], own->levels[pass]);
-        make_tables(j, own, bbn_fan_in(op), j->space->tables + i * pixel_bytes(j->layer));
+        for (int pass = 0; pass < layer->passes; pass++)
+            gather(op, i % bbn_pixels(op->shape), j->space->gathered[pass] + b * bbn_size(op->source), padding[pass], to[pass]);
+    }
+    for (int pass = 0; pass < layer->passes; pass++) memset(to[pass] + n, 0, (size_t)(layer->lut->unit * layer->length - n));
+}
+
+static void tables_of_windows(void *context, int64_t begin, int64_t end, int thread) {
+    job *j = context;
+    bbn_scratch *own = &j->space->scratch[thread];
+    for (int64_t i = begin; i < end; i++) {
+        levels_of_window(j, i, own->levels);
+        make_tables(j, own, bbn_fan_in(j->layer->op), j->space->tables + i * pixel_bytes(j->layer));
     }
 }
 
@@ -170,7 +182,7 @@ static void levels_of_pixels(void *context, int64_t begin, int64_t end, int thre
     for (int64_t i = begin * channels; i < end * channels; i++)
         if (op->activation == BBN_BITS1)
             levels[i] = j->x[i] >= 0 ? 1 : -1;
-        else if (op->activation == BBN_INT8)
+        else if (op->activation != BBN_INT16)
             levels[i] = j->space->gathered[0][i] - j->scales[i / size].zero;
         else
             levels[i] = 256 * j->space->gathered[0][i] + j->space->gathered[1][i] - j->scales[i / size].zero;
@@ -188,7 +200,8 @@ static void finish_rows(const job *j, int64_t pixel, int64_t row, int64_t count,
     j->layer->kernels->finish(acc, count, &e, j->out + pixel * op->shape.channels + row);
 }
 
-static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, int64_t segment, int64_t segments,
+/* where the tables of each tap of each pixel are: among those that the threads share */
+static void point_at_shared(const job *j, int64_t tile, int pixels, int64_t segment, int64_t segments,
                             const uint8_t **to) {
     const bbn_layer *layer = j->layer;
     const bbn_op *op = layer->op;
@@ -197,12 +210,31 @@ static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, in
         const int64_t b = (tile + p) / out;
         window w = window_at(op, (tile + p) % out, segment);
         for (int64_t s = 0; s < segments; s++) {
-            const uint8_t *table = j->space->tables + (tile + p) * bytes;
+            to[p * segments + s] = j->space->tables + (tile + p) * bytes;
             if (layer->method == BBN_TAPS) {
                 const int64_t pixel = next_tap(op, &w);
-                table = pixel < 0 ? j->space->padding + b * bytes : j->space->tables + (b * in + pixel) * bytes;
+                to[p * segments + s] = pixel < 0 ? j->space->padding + b * bytes : j->space->tables + (b * in + pixel) * bytes;
             }
-            to[p * segments + s] = table + pass * layer->table_bytes;
+        }
+    }
+}
+
+/* the same among the rows that a thread has made for itself */
+static void point_at_ring(const job *j, const bbn_scratch *own, int64_t tile, int pixels, int64_t segment,
+                          int64_t segments, const uint8_t **to) {
+    const bbn_op *op = j->layer->op;
+    const int64_t out = bbn_pixels(op->shape), bytes = pixel_bytes(j->layer), width = op->source.width;
+    const int64_t ring = bbn_ring(op);
+    const uint8_t *padding = own->tables + ring * width * bytes;
+    for (int p = 0; p < pixels; p++) {
+        window w = window_at(op, (tile + p) % out, segment);
+        for (int64_t s = 0; s < segments; w.j = 0, w.i++) {
+            const int64_t y = w.y + w.i * op->dilation[0], outside = y < 0 || y >= op->source.height;
+            const uint8_t *row = own->tables + (outside ? 0 : y % ring * width * bytes);
+            for (; s < segments && w.j < op->kernel[1]; w.j++, s++) {
+                const int64_t x = w.x + w.j * op->dilation[1];
+                to[p * segments + s] = outside || x < 0 || x >= width ? padding : row + x * bytes;
+            }
         }
     }
 }
@@ -210,24 +242,39 @@ static void point_at_tables(const job *j, int64_t tile, int pixels, int pass, in
 /* blocks of rows [from, to) for `pixels` output pixels; the sums are in [pixel][row] */
 static void lut_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, int64_t from, int64_t to) {
     const bbn_layer *layer = j->layer;
-    const bbn_kernels *k = j->layer->kernels;
-    const int64_t block = layer->block, length = layer->length;
-    const int64_t block_bytes = layer->segments * length * block;
+    const bbn_lut *lut = layer->lut;
+    const int64_t block = layer->block, length = layer->length, size = lut->unit * length;
+    const int64_t segment_bytes = length * lut->unit_bytes, block_bytes = layer->segments * segment_bytes;
     const uint8_t *weights = layer->weights + j->network * layer->network_bytes;
     const uint8_t **pointers = (const uint8_t **)(void *)own->pointers;
-    const int64_t unit_bytes = k->lut_table_bytes, units = smaller(CHUNK_BYTES / (unit_bytes * pixels), BBN_LUT_UNITS);
+    const int64_t unit_bytes = lut->table_bytes;
+    const int fresh = !j->by_rows && !j->bands; /* each part of the tables is made when it is wanted, and used once */
+    int64_t units = smaller(BBN_CHUNK_BYTES / (unit_bytes * pixels), BBN_LUT_UNITS);
+    if (to - from == 1 && !fresh) units = BBN_LUT_UNITS; /* one pass over the tables: they need not stay */
     const int64_t run = smaller(length, units), segments = smaller(units / run, layer->segments);
     const int64_t rows = (to - from) * block;
+    for (int p = 0; fresh && p < pixels; p++)
+        levels_of_window(j, tile + p, (int8_t *[]){own->levels[0] + p * size, own->levels[1] + p * size});
     memset(own->acc, 0, (size_t)(4 * rows * pixels));
     for (int pass = 0; pass < layer->passes; pass++) {
         for (int64_t s = 0; s < layer->segments; s += segments) {
             const int64_t count = smaller(segments, layer->segments - s);
-            point_at_tables(j, tile, pixels, pass, s, count, pointers);
-            for (int64_t u = 0; u < length; u += run)
+            if (j->bands)
+                point_at_ring(j, own, tile, pixels, s, count, pointers);
+            else if (j->by_rows)
+                point_at_shared(j, tile, pixels, s, count, pointers);
+            for (int64_t i = 0; !fresh && i < pixels * count; i++) pointers[i] += pass * layer->table_bytes;
+            for (int64_t u = 0; u < length; u += run) {
+                const int64_t n = smaller(run, length - u);
+                for (int p = 0; fresh && p < pixels; p++) {
+                    pointers[p] = own->tables + p * run * unit_bytes;
+                    lut->tables(own->levels[pass] + p * size + u * lut->unit, n, own->tables + p * run * unit_bytes);
+                }
                 for (int64_t i = from; i < to; i++)
-                    k->lut(weights + i * block_bytes + (s * length + u) * block, length * block, pointers,
-                           u * unit_bytes, pixels, count, smaller(run, length - u),
-                           own->acc + (i - from) * block, rows);
+                    lut->product(weights + i * block_bytes + s * segment_bytes + u * lut->unit_bytes, segment_bytes,
+                                 pointers, fresh ? 0 : u * unit_bytes, pixels, count, n,
+                                 own->acc + (i - from) * block, rows);
+            }
         }
         if (pass + 1 < layer->passes)
             for (int64_t i = 0; i < rows * pixels; i++) own->acc[i] *= 256;
@@ -235,6 +282,38 @@ static void lut_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, i
     for (int p = 0; p < pixels; p++)
         finish_rows(j, tile + p, from * block, smaller(rows, layer->op->shape.channels - from * block),
                     own->acc + p * rows);
+}
+
+/* Bands of rows of the output, one after the other; the tables of a row of the input are made when the window comes to
+ * it, in the place of a row that it has left. */
+static void band(void *context, int64_t begin, int64_t end, int thread) {
+    job *j = context;
+    const bbn_layer *layer = j->layer;
+    const bbn_op *op = layer->op;
+    bbn_scratch *own = &j->space->scratch[thread];
+    const int64_t bytes = pixel_bytes(layer), width = op->source.width, channels = op->source.channels;
+    const int64_t ring = bbn_ring(op), blocks = layer->rows / layer->block, most = layer->lut->pixels;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t b = i / j->bands, part = i % j->bands;
+        const int64_t first = op->shape.height * part / j->bands, last = op->shape.height * (part + 1) / j->bands;
+        int64_t made = 0; /* rows of the input before this one are there, or are not wanted any more */
+        quantize(j, j->space->zeros, channels, &j->scales[b], own->levels[0], own->levels[1]);
+        make_tables(j, own, channels, own->tables + ring * width * bytes);
+        for (int64_t y = first; y < last; y++) {
+            const int64_t top = y * op->stride[0] - op->padding[0];
+            const int64_t bottom = smaller(top + op->dilation[0] * (op->kernel[0] - 1) + 1, op->source.height);
+            if (made < top) made = top;
+            for (; made < bottom; made++)
+                for (int64_t x = 0; x < width; x++) {
+                    const float *from = j->x + ((b * op->source.height + made) * width + x) * channels;
+                    quantize(j, from, channels, &j->scales[b], own->levels[0], own->levels[1]);
+                    make_tables(j, own, channels, own->tables + (made % ring * width + x) * bytes);
+                }
+            for (int64_t x = 0; x < op->shape.width; x += most)
+                lut_tile(j, own, (b * op->shape.height + y) * op->shape.width + x,
+                         (int)smaller(most, op->shape.width - x), 0, blocks);
+        }
+    }
 }
 
 static void xor_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, int64_t from, int64_t to) {
@@ -306,7 +385,8 @@ static void product_tile(const job *j, int thread, int64_t tile, int pixels, int
 
 static int tile_pixels(const job *j) {
     if (j->layer->method == BBN_FLOAT) return BBN_MAX_PIXELS;
-    return j->layer->method == BBN_XOR ? j->layer->kernels->xor_pixels : j->layer->kernels->lut_pixels;
+    if (j->layer->method == BBN_XOR) return j->layer->kernels->xor_pixels;
+    return j->layer->lut ? j->layer->lut->pixels : 1;
 }
 
 /* begin and end count tiles of pixels, or blocks of rows */
@@ -321,13 +401,30 @@ static void product(void *context, int64_t begin, int64_t end, int thread) {
             product_tile(j, thread, i * most, (int)smaller(most, total - i * most), 0, blocks);
 }
 
+static int is_small(const job *j) {
+    return j->batch * bbn_pixels(j->layer->op->shape) * j->layer->rows * bbn_fan_in(j->layer->op) < SMALL_PRODUCT;
+}
+
+/* whether there are so few tiles of pixels that threads share the rows of each */
+static int few_tiles(const job *j) {
+    const int threads = bbn_pool_threads(j->space->pool);
+    const int64_t most = tile_pixels(j), total = j->batch * bbn_pixels(j->layer->op->shape);
+    return !is_small(j) && threads > 1 && (total + most - 1) / most < 4 * threads && j->layer->rows > j->layer->block;
+}
+
+/* parts of an image: none for one thread, a few for each thread for several, as each makes some tables again */
+static int64_t bands(const job *j) {
+    const int64_t threads = bbn_pool_threads(j->space->pool);
+    return threads == 1 ? 1 : smaller(j->layer->op->shape.height, (2 * threads + j->batch - 1) / j->batch);
+}
+
 static void share_product(job *j) {
     const int threads = bbn_pool_threads(j->space->pool);
     const int64_t most = tile_pixels(j), total = j->batch * bbn_pixels(j->layer->op->shape);
     const int64_t tiles = (total + most - 1) / most, blocks = j->layer->rows / j->layer->block;
-    if (total * j->layer->rows * bbn_fan_in(j->layer->op) < SMALL_PRODUCT)
+    if (is_small(j))
         product(j, 0, tiles, 0);
-    else if (!(j->by_rows = threads > 1 && tiles < 4 * threads && blocks > 1))
+    else if (!j->by_rows)
         bbn_pool_run(j->space->pool, product, j, tiles, smaller(8, (tiles + 4 * threads - 1) / (4 * threads)));
     else
         for (j->tile_begin = 0; j->tile_begin < total; j->tile_begin += most)
@@ -439,12 +536,36 @@ static void flatten(void *context, int64_t begin, int64_t end, int thread) {
         bbn_transpose(j->x + b * bbn_size(from), bbn_pixels(from), from.channels, j->out + b * bbn_size(from));
 }
 
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int four_indices __attribute__((vector_size(16)));
+#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (four_indices){i, j, k, l})
+#endif
+
+/* 4 x 4 numbers */
+static inline void transpose_square(const float *x, int64_t rows, int64_t columns, float *out) {
+    const four a = *(const four *)x, b = *(const four *)(x + columns);
+    const four c = *(const four *)(x + 2 * columns), d = *(const four *)(x + 3 * columns);
+    const four ab = PICK(a, b, 0, 4, 1, 5), ab2 = PICK(a, b, 2, 6, 3, 7);
+    const four cd = PICK(c, d, 0, 4, 1, 5), cd2 = PICK(c, d, 2, 6, 3, 7);
+    *(four *)out = PICK(ab, cd, 0, 1, 4, 5), *(four *)(out + rows) = PICK(ab, cd, 2, 3, 6, 7);
+    *(four *)(out + 2 * rows) = PICK(ab2, cd2, 0, 1, 4, 5), *(four *)(out + 3 * rows) = PICK(ab2, cd2, 2, 3, 6, 7);
+}
+
 void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out) {
     enum { SIDE = 16 }; /* squares that stay in the cache */
     for (int64_t r = 0; r < rows; r += SIDE)
-        for (int64_t c = 0; c < columns; c += SIDE)
-            for (int64_t i = r; i < smaller(r + SIDE, rows); i++)
-                for (int64_t k = c; k < smaller(c + SIDE, columns); k++) out[k * rows + i] = x[i * columns + k];
+        for (int64_t c = 0; c < columns; c += SIDE) {
+            const int64_t to = smaller(r + SIDE, rows), last = smaller(c + SIDE, columns);
+            const int64_t whole = r + (to - r) / 4 * 4, squares = c + (last - c) / 4 * 4;
+            for (int64_t i = r; i < whole; i += 4)
+                for (int64_t k = c; k < squares; k += 4)
+                    transpose_square(x + i * columns + k, rows, columns, out + k * rows + i);
+            for (int64_t i = r; i < to; i++)
+                for (int64_t k = i < whole ? squares : c; k < last; k++) out[k * rows + i] = x[i * columns + k];
+        }
 }
 
 void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
@@ -461,14 +582,23 @@ void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, co
     } else {
         for (int64_t b = 0; b < batch; b++) j.scales[b] = (scale){.step = 1};
     }
+    j.by_rows = layer->method != BBN_PLAIN && few_tiles(&j);
     switch (layer->method) {
     case BBN_TAPS:
-        bbn_pool_run(pool, tables_of_pixels, &j, in + (op->padding[0] || op->padding[1] ? batch : 0), grain);
-        share_product(&j);
+        if (j.by_rows)
+            bbn_pool_run(pool, tables_of_pixels, &j, in + (op->padding[0] || op->padding[1] ? batch : 0), grain);
+        else if (bbn_taps(op) > 1)
+            j.bands = is_small(&j) ? 1 : bands(&j);
+        if (!j.bands)
+            share_product(&j);
+        else if (is_small(&j))
+            band(&j, 0, batch, 0);
+        else
+            bbn_pool_run(pool, band, &j, batch * j.bands, 1);
         break;
     case BBN_GATHER:
         bbn_pool_run(pool, quantize_inputs, &j, in, grain);
-        bbn_pool_run(pool, tables_of_windows, &j, to, grain);
+        if (j.by_rows) bbn_pool_run(pool, tables_of_windows, &j, to, grain);
         share_product(&j);
         break;
     case BBN_XOR:

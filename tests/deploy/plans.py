@@ -80,7 +80,10 @@ def _operation(
             entry |= {"scale": tensor(shape[0]), "shift": tensor(shape[0])}
             if kind == "real_recurrent":
                 return entry | {"weight": tensor(shape[0], size)}, (size, shape[1])
-            entry |= {"bits": bits(shape[0] * size), "activation": {"type": rs.choice(["int8", "int16", "sign"])}}
+            entry |= {
+                "bits": bits(shape[0] * size),
+                "activation": {"type": rs.choice(["int6", "int8", "int16", "sign"])},
+            }
             return entry, (size, shape[1])
         case "concat":
             fits = [

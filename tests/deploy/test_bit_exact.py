@@ -34,7 +34,7 @@ def check(raw: bytes, x: torch.Tensor, engine: str, threads: int = 1) -> None:
         assert np.array_equal(np.stack(expected[1:]), network.run_samples(x.numpy()))
 
 
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int6", "int8", "int16"])
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_whole_networks(engine: str, activations: str, calibrated: bool) -> None:
     for make, shape in NETWORKS:
@@ -56,7 +56,7 @@ def test_linear_at_odd_sizes(engine: str, size: int) -> None:
         net = trained(nn.Sequential(nn.Linear(size, features)))
         signed = trained(nn.Sequential(Sign(), nn.Linear(size, features)))
         x = torch.randn(5, size)
-        for activations in ("int8", "int16"):
+        for activations in ("int6", "int8", "int16"):
             check(bb.deploy.pack(net, activations=activations), x, engine)  # type: ignore[arg-type]
         check(bb.deploy.pack(signed), x, engine)
         real = trained(nn.Sequential(nn.Linear(size, features), nn.Linear(features, 2)), exclude="0")
@@ -74,8 +74,8 @@ def test_convolutions_at_odd_sizes(engine: str, channels: int, sign: bool) -> No
     ):
         net = trained(nn.Sequential(*first, nn.Conv2d(channels, channels, **settings_)))  # type: ignore[arg-type]
         x = torch.randn(2, channels, 5, 7)
-        check(bb.deploy.pack(net, input_shape=x.shape[1:], activations="int16"), x, engine)
-        check(bb.deploy.pack(net, input_shape=x.shape[1:]), x, engine)
+        for activations in ("int6", "int8", "int16"):
+            check(bb.deploy.pack(net, input_shape=x.shape[1:], activations=activations), x, engine)  # type: ignore[arg-type]
     net = trained(nn.Sequential(*first, nn.Conv1d(channels, 7, 3, 2, padding=2)))
     x = torch.randn(2, channels, 9)
     check(bb.deploy.pack(net, input_shape=x.shape[1:]), x, engine)
@@ -95,7 +95,7 @@ def test_sums_that_are_long(engine: str) -> None:
     for init in (1.0, -1.0):
         net = trained(nn.Sequential(nn.Linear(9001, 3, bias=False)))
         net[0].natural.data.fill_(init)  # type: ignore[index, union-attr, operator]
-        for activations in ("int8", "int16"):
+        for activations in ("int6", "int8", "int16"):
             raw = bb.deploy.pack(net, activations=activations, calibration=x)  # type: ignore[arg-type]
             check(raw, x, engine)
         signed = nn.Sequential(Sign(), net)
@@ -107,7 +107,7 @@ def test_extreme_inputs(engine: str) -> None:
     net = mlp()
     rows = [torch.zeros(20), torch.ones(20), -torch.ones(20), torch.full((20,), 1e-38), torch.randn(20) * 3e38]
     x = torch.stack(rows).clamp(-3.4e38, 3.4e38)
-    for activations in ("int8", "int16"):
+    for activations in ("int6", "int8", "int16"):
         check(bb.deploy.pack(net, activations=activations), x, engine)  # type: ignore[arg-type]
 
 

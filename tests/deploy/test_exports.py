@@ -39,7 +39,7 @@ def program_of(case: str, activations: str = "int8") -> tuple[nn.Module, bb.runt
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int6", "int8", "int16"])
 def test_c_is_bit_exact(case: str, activations: str, tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:

@@ -206,6 +206,9 @@ def run_program(library: ctypes.CDLL, net: int, words: np.ndarray, counts: Count
             channels, *size = w[24:27]
         elif kind == "matmul":
             taps, channels = channels, shapes[w[2]][2 if w[22] else 0]
+        elif kind == "recurrent":
+            channels //= (3, 4, 1, 1)[w[22] & 3]
+            taps = 4 * channels
         elif kind == "concat":
             whole = [channels, *size]
             whole[w[22]] += shapes[w[2]][w[22]]

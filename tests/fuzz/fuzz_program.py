@@ -20,7 +20,16 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).with_name("corpus")
 MAX_LENGTH, MAX_WORDS = 8192, 600  # bytes of an input, and words of a seed
-AVX512 = ["-mavx2", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vpopcntdq"]
+AVX512 = [
+    "-mavx2",
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512vl",
+    "-mavx512dq",
+    "-mavx512vbmi",
+    "-mavx512vpopcntdq",
+    "-mavx512vnni",
+]
 SETS = {"avx2": ["-mavx2"], "avx512": AVX512} if platform.machine() in ("x86_64", "AMD64") else {"neon": []}
 FLAGS = [
     "-g",

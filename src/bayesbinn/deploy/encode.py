@@ -58,7 +58,7 @@ def encode(
             entry["shift"] = _store(tensors, f"{unique}.shift", step.shift)
         ops.append(entry)
     plan = {
-        "version": 2 if any(op["op"] in SINCE_2 for op in ops) else 1,
+        "version": 2 if activations == "int6" or any(op["op"] in SINCE_2 for op in ops) else 1,
         "producer": f"bayesbinn {__version__}",
         "input": list(joint_shape(captured.input_shapes)),
         **({"inputs": [list(s) for s in captured.input_shapes]} if len(captured.input_shapes) > 1 else {}),

@@ -230,7 +230,7 @@ class _Graph:
             return self.sign(prefix, x)
         if not self.qonnx or a.step is None:
             return x
-        settings = {"step": a.step, "zero": a.zero, "bits": 8 if a.kind == "int8" else 16}
+        settings = {"step": a.step, "zero": a.zero, "bits": int(a.kind.removeprefix("int"))}
         values = [self.constant(f"{prefix}.{name}", np.float32(value)) for name, value in settings.items()]
         return self.node("Quant", [x, *values], CUSTOM, signed=1, narrow=1, rounding_mode="ROUND")
 

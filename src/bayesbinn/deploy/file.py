@@ -24,7 +24,7 @@ from .verify import verify
 
 CHECKED = 8  # inputs on which every network in a file is compared with its program
 
-Activations = Literal["int8", "int16"]
+Activations = Literal["int6", "int8", "int16"]
 
 
 def save(

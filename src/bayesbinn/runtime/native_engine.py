@@ -18,7 +18,7 @@ KINDS = (
     *("binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp", "sign", "flatten"),
     *("function", "normalize", "softmax", "matmul", "concat", "view", "constant", "multiply", "recurrent"),
 )
-ACTIVATIONS = ("sign", "int8", "int16")
+ACTIVATIONS = ("sign", "int8", "int16", "int6")
 OP_WORDS = 48
 ERROR_BYTES = 256
 # where values are: `array.ctypes.data` takes three times as long, as long as a small layer

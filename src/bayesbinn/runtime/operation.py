@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 # the largest |q| of each activation type, and the largest fan-in for which sums of w(q - zero) stay in 32 bits
-LEVELS = {"int8": 127, "int16": 32512}
-MAX_FAN_IN = {"int8": 1 << 20, "int16": 1 << 15, "sign": 1 << 20}
+LEVELS = {"int6": 31, "int8": 127, "int16": 32512}
+MAX_FAN_IN = {"int6": 1 << 20, "int8": 1 << 20, "int16": 1 << 15, "sign": 1 << 20}
 MIN_STEP, MAX_STEP = 1e-30, 1e30
 # functions of one number, in the order of csrc/functions.h, and those that have a parameter
 FUNCTIONS = (
@@ -35,7 +35,7 @@ class Activation:
     """How a binary layer reads its input.
 
     Attributes:
-        kind: "int8", "int16" or "sign" (±1, one bit).
+        kind: "int6", "int8", "int16" or "sign" (±1, one bit).
         step: the size s of one level in x ≈ s (q − zero); None: worked out for each input (row) from its range.
         zero: the level that stands for 0.
     """

@@ -123,7 +123,9 @@ class Reader:
             raise self.error("activation", f"{kind} with fan-in {fan_in}", f"at most fan-in {MAX_FAN_IN[kind]}")
         allowed = {"type"} if kind == "sign" else {"type", "step", "zero"}
         if found.keys() - allowed or ("step" in found) != ("zero" in found):
-            raise self.error("activation", found, "'type' alone, or for int8 and int16 with both 'step' and 'zero'")
+            raise self.error(
+                "activation", found, "'type' alone, or for int6, int8 and int16 with both 'step' and 'zero'"
+            )
         if "step" not in found:
             return Activation(kind)
         step, zero = found["step"], found["zero"]

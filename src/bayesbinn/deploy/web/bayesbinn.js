@@ -9,7 +9,7 @@ const KINDS = ["binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp
 // and of csrc/functions.h
 const FUNCTIONS = ["sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "mish", "elu", "leaky_relu", "hardsigmoid", "hardswish"];
 const CELLS = ["gru", "lstm", "rnn_tanh", "rnn_relu"];
-const ACTIVATIONS = ["sign", "int8", "int16"];
+const ACTIVATIONS = ["sign", "int8", "int16", "int6"];
 const HEADER_WORDS = 5, OP_WORDS = 48, MAX_DIMS = 8, VERSION = 2, MAX_MEMORY = 1n << 30n, ERROR_BYTES = 256;
 const FAILURES = [, "its shapes are others", "x holds NaN or Infinity", "there is not enough memory"];
 
