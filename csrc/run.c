@@ -219,21 +219,26 @@ static void point_at_shared(const job *j, int64_t tile, int pixels, int64_t segm
     }
 }
 
-/* the same among the rows that a thread has made for itself */
+/* the same among the rows that a thread has made for itself; the pixels lie in one row */
 static void point_at_ring(const job *j, const bbn_scratch *own, int64_t tile, int pixels, int64_t segment,
                           int64_t segments, const uint8_t **to) {
     const bbn_op *op = j->layer->op;
-    const int64_t out = bbn_pixels(op->shape), bytes = pixel_bytes(j->layer), width = op->source.width;
-    const int64_t ring = bbn_ring(op);
+    const int64_t bytes = pixel_bytes(j->layer), width = op->source.width, ring = bbn_ring(op), step = op->stride[1];
     const uint8_t *padding = own->tables + ring * width * bytes;
-    for (int p = 0; p < pixels; p++) {
-        window w = window_at(op, (tile + p) % out, segment);
-        for (int64_t s = 0; s < segments; w.j = 0, w.i++) {
-            const int64_t y = w.y + w.i * op->dilation[0], outside = y < 0 || y >= op->source.height;
-            const uint8_t *row = own->tables + (outside ? 0 : y % ring * width * bytes);
-            for (; s < segments && w.j < op->kernel[1]; w.j++, s++) {
-                const int64_t x = w.x + w.j * op->dilation[1];
-                to[p * segments + s] = outside || x < 0 || x >= width ? padding : row + x * bytes;
+    window w = window_at(op, tile % bbn_pixels(op->shape), segment);
+    for (int64_t s = 0; s < segments; w.j = 0, w.i++) {
+        const int64_t y = w.y + w.i * op->dilation[0], outside = y < 0 || y >= op->source.height;
+        const uint8_t *row = own->tables + (outside ? 0 : y % ring * width * bytes);
+        for (; s < segments && w.j < op->kernel[1]; w.j++, s++) {
+            const int64_t x = w.x + w.j * op->dilation[1];
+            if (!outside && x >= 0 && x + (pixels - 1) * step < width) {
+                const uint8_t *table = row + x * bytes;
+                for (int p = 0; p < pixels; p++) to[p * segments + s] = table + p * step * bytes;
+            } else {
+                for (int p = 0; p < pixels; p++) {
+                    const int64_t at = x + p * step;
+                    to[p * segments + s] = outside || at < 0 || at >= width ? padding : row + at * bytes;
+                }
             }
         }
     }
@@ -263,7 +268,7 @@ static void lut_tile(const job *j, bbn_scratch *own, int64_t tile, int pixels, i
                 point_at_ring(j, own, tile, pixels, s, count, pointers);
             else if (j->by_rows)
                 point_at_shared(j, tile, pixels, s, count, pointers);
-            for (int64_t i = 0; !fresh && i < pixels * count; i++) pointers[i] += pass * layer->table_bytes;
+            for (int64_t i = 0; pass && !fresh && i < pixels * count; i++) pointers[i] += layer->table_bytes;
             for (int64_t u = 0; u < length; u += run) {
                 const int64_t n = smaller(run, length - u);
                 for (int p = 0; fresh && p < pixels; p++) {
