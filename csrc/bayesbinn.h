@@ -33,9 +33,16 @@ BBN_PUBLIC bbn_net *bbn_create(const int64_t *program, int64_t num_words, const 
 /* Run networks first ... first + count - 1 (0 is the mode) on the inputs in x, of `num_x` floats in all; `out`, of
  * `num_out` floats, is (count, batch, C, H, W).  Any number of threads may call it for one network, before and after a
  * fork: each call has memory of its own, which the network keeps for the next. */
-enum { BBN_OK, BBN_OUT_OF_RANGE, BBN_NOT_FINITE, BBN_NO_MEMORY };
+enum { BBN_OK, BBN_OUT_OF_RANGE, BBN_NOT_FINITE, BBN_NO_MEMORY, BBN_OVERFLOW };
 BBN_PUBLIC int bbn_run(bbn_net *net, const float *x, int64_t num_x, int64_t first, int64_t count, float *out,
                        int64_t num_out);
+
+/* The same, and what the networks predict together.  For each input, `out` gets the mean class probabilities, and then
+ * their entropy, the mean entropy of each network, the difference (mutual information) and the variation ratio, in nats.
+ * `logits` and `labels` (of `count`) are room for the work.  BBN_OVERFLOW: a logit is not finite. */
+enum { BBN_FIGURES = 4 };
+BBN_PUBLIC int bbn_predict(bbn_net *net, const float *x, int64_t num_x, int64_t first, int64_t count, float *logits,
+                           int64_t num_logits, int64_t *labels, double *out, int64_t num_out);
 
 /* Floats of one input, and of one output. */
 BBN_PUBLIC int64_t bbn_num_inputs(const bbn_net *net);

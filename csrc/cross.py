@@ -17,7 +17,7 @@ from pathlib import Path
 ZIG = "0.17.1"
 CSRC = Path(__file__).resolve().parent
 SHIPPED = CSRC.parent / "src" / "bayesbinn" / "deploy" / "web" / "runtime.wasm"
-COMMON = ["claim", "float_ops", "isa", "layer", "memory", "net", "portable", "program", "run"]
+COMMON = ["claim", "float_ops", "isa", "layer", "memory", "net", "portable", "predict", "program", "run"]
 TRAINED: dict[str, list[str]] = {"pool": [], "training": [], "training_portable": []}
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vpopcntdq", "-mavx512vnni"]
 # the files of one instruction set are compiled for it, and no others

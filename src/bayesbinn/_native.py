@@ -27,6 +27,10 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_void_p, c_int64, c_void_p, c_int64, c_int, c_int, c_int64, c_char_p, c_int),
     ),
     "bbn_run": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int64)),
+    "bbn_predict": (
+        c_int,
+        (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64),
+    ),
     "bbn_num_inputs": (c_int64, (c_void_p,)),
     "bbn_num_outputs": (c_int64, (c_void_p,)),
     "bbn_free": (None, (c_void_p,)),

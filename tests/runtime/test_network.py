@@ -9,6 +9,7 @@ import torch
 import bayesbinn as bb
 from bayesbinn import _native
 from bayesbinn.runtime import Network, load
+from bayesbinn.runtime.engine import summarize
 from tests.deploy.nets import ENGINES, mlp, resnet
 
 
@@ -53,6 +54,19 @@ def test_input_in_other_layouts(network: Network) -> None:
     expected = network.run(x)
     for other in (x.astype(np.float64), np.asfortranarray(x), np.repeat(x, 2, 1)[:, ::2], x.tolist()):
         assert np.array_equal(expected, network.run(other))
+
+
+def test_predictions_in_c_are_those_of_numpy(network: Network) -> None:
+    """Up to the last digits of exp and log."""
+    x = 3 * np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    for num_samples in (0, 1, 2, 3):
+        found = network.predict_uncertainty(x, num_samples)
+        outputs = network.run_samples(x, num_samples) if num_samples else network.run(x)[None]
+        expected = summarize(outputs.astype(np.float64))
+        columns = (found.entropy, found.expected_entropy, found.mutual_information, found.variation_ratio)
+        assert np.allclose(np.column_stack([found.probs, *columns]), expected, rtol=0, atol=1e-12)
+        assert found.num_samples == num_samples
+        assert np.array_equal(found.variation_ratio, expected[:, -1])
 
 
 def test_predictions_are_probabilities(network: Network) -> None:

@@ -12,6 +12,7 @@ from .. import _native
 from .program import Program
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 FLOAT32 = np.dtype(np.float32)
 MAX_THREADS, MOST = 1024, (1 << 63) - 1
 MAX_MEMORY, MAX_OPERATIONS = 1 << 30, 2 * 10**10
@@ -65,6 +66,20 @@ class Engine(ABC):
             TypeError: if x is not an array of real numbers.
             ValueError: for a wrong shape, NaN or inf, or no such networks.
         """
+        x = self._checked(x, first, count)
+        batch = x.shape[0]
+        out = np.empty((count, batch, *self._output), FLOAT32)
+        if batch * count <= self._rows:
+            self._compute(x, first, out)
+            return out
+        for network in range(count):
+            for begin in range(0, batch, self._rows):
+                part = slice(begin, begin + self._rows)
+                self._compute(x[part], first + network, out[network : network + 1, part])
+        return out
+
+    def _checked(self, x: ArrayLike, first: int, count: int) -> Floats:
+        """x, contiguous float32 of the right shape; there are such networks."""
         if type(first) is not int or type(count) is not int or not 0 <= first < first + count <= self._networks:
             first = whole("sample", first, 0, self._networks - 1)
             count = whole("num_samples", count, 1, self._networks - first)
@@ -76,20 +91,38 @@ class Engine(ABC):
         if shape[1:] != self._input or shape[0] == 0:
             need = ", ".join(map(str, self._input))
             raise ValueError(f"x must have shape (B, {need}) with B at least 1, got {shape}")
-        batch = shape[0]
-        out = np.empty((count, batch, *self._output), FLOAT32)
-        if batch * count <= self._rows:
-            self._compute(x, first, out)
-            return out
-        for network in range(count):
-            for begin in range(0, batch, self._rows):
-                part = slice(begin, begin + self._rows)
-                self._compute(x[part], first + network, out[network : network + 1, part])
-        return out
+        return x
+
+    def predict(self, x: ArrayLike, first: int, count: int) -> Doubles:
+        """What `count` networks from `first` on predict together: (B, C + 4), the mean class probabilities, and their
+        entropy, the mean entropy of each network, the mutual information and the variation ratio.
+
+        Raises:
+            TypeError, ValueError: as `run`; ValueError too where a logit is not finite.
+        """
+        return summarize(self.run(x, first, count).astype(np.float64))
 
     @abstractmethod
     def _compute(self, x: Floats, first: int, out: Floats) -> None:
         """Networks first ... first + count - 1 into out (count, B, *output shape); all of it contiguous and checked."""
+
+
+OVERFLOW = "the network's output overflows float32 on this input: scale x as in training"
+
+
+def summarize(logits: Doubles) -> Doubles:
+    """`Engine.predict` of logits (S, B, C)."""
+    if not np.isfinite(logits).all():
+        raise ValueError(OVERFLOW)
+    log_probs = logits - logits.max(-1, keepdims=True)
+    log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
+    each = np.exp(log_probs)
+    probs = each.mean(0)
+    expected = -(each * log_probs).sum(-1).mean(0)
+    entropy = -(probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny))).sum(-1)
+    votes = np.stack([np.bincount(v, minlength=probs.shape[-1]).max() for v in logits.argmax(-1).T])
+    mutual = np.maximum(entropy - expected, 0) if len(each) > 1 else np.zeros_like(entropy)
+    return np.column_stack([probs, entropy, expected, mutual, 1 - votes / len(each)])
 
 
 def _converted(x: NDArray[np.generic]) -> Floats:

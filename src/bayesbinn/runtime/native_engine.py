@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _native
-from .engine import NOT_FINITE, Engine
+from .engine import NOT_FINITE, OVERFLOW, Doubles, Engine
 from .operation import CELLS, FUNCTIONS, Op
 from .program import Program
 from .reader import MAX_DIMS
@@ -23,7 +23,8 @@ OP_WORDS = 48
 ERROR_BYTES = 256
 # where values are: `array.ctypes.data` takes three times as long, as long as a small layer
 _address, _bytes = ctypes.addressof, cast(Callable[[Any], ctypes.c_char], ctypes.c_char.from_buffer)
-NOT_FINITE_INPUT, NO_MEMORY = 2, 3  # what bbn_run returns
+NOT_FINITE_INPUT, NO_MEMORY, OVERFLOWS = 2, 3, 4  # what bbn_run and bbn_predict return
+FIGURES = 4  # of bbn_predict, behind the probabilities
 
 
 class NativeEngine(Engine):
@@ -34,7 +35,7 @@ class NativeEngine(Engine):
     ) -> None:
         super().__init__(program, threads, max_memory, max_operations)
         self.name = _native.chosen()
-        self._run, self._free = library.bbn_run, library.bbn_free
+        self._run, self._predict, self._free = library.bbn_run, library.bbn_predict, library.bbn_free
         words, data = encode(program)
         isa = _native.isa_index(library, self.name)
         error = ctypes.create_string_buffer(ERROR_BYTES)
@@ -49,13 +50,24 @@ class NativeEngine(Engine):
             )
 
     def _compute(self, x: NDArray[np.float32], first: int, out: NDArray[np.float32]) -> None:
-        try:
-            at = _address(_bytes(x))
-        except TypeError:  # read-only
-            at = x.ctypes.data
-        status = self._run(self._net, at, x.size, first, len(out), _address(_bytes(out)), out.size)
+        status = self._run(self._net, _at(x), x.size, first, len(out), _address(_bytes(out)), out.size)
         if status:
             raise _failure(status, x.size, first)
+
+    def predict(self, x: ArrayLike, first: int, count: int) -> Doubles:
+        x = self._checked(x, first, count)
+        classes, batch = self._output[0], len(x)
+        if batch * count > self._rows:
+            return super().predict(x, first, count)
+        out = np.empty((batch, classes + FIGURES))
+        logits, labels = np.empty(count * batch * classes, np.float32), np.empty(count, np.int64)
+        status = self._predict(
+            self._net, _at(x), x.size, first, count, _address(_bytes(logits)), logits.size,
+            _address(_bytes(labels)), _address(_bytes(out)), out.size,
+        )  # fmt: skip
+        if status:
+            raise _failure(status, x.size, first)
+        return out
 
     def __del__(self) -> None:
         if getattr(self, "_net", None):
@@ -63,9 +75,18 @@ class NativeEngine(Engine):
             self._net = None
 
 
+def _at(x: NDArray[np.float32]) -> int:
+    try:
+        return _address(_bytes(x))
+    except TypeError:  # read-only
+        return x.ctypes.data
+
+
 def _failure(status: int, num_x: int, first: int) -> Exception:
     if status == NOT_FINITE_INPUT:
         return ValueError(NOT_FINITE)
+    if status == OVERFLOWS:
+        return ValueError(OVERFLOW)
     if status == NO_MEMORY:
         return MemoryError("there is no memory for another call of this network at the same time")
     return ValueError(f"the library refused {num_x} numbers for network {first}: its shapes are others")

@@ -4,14 +4,14 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .about import About
 from .container import read
-from .engine import MAX_MEMORY, MAX_OPERATIONS, make_engine
+from .engine import MAX_MEMORY, MAX_OPERATIONS, OVERFLOW, make_engine
 from .preparation import prepare
 from .program import Program, check
 
@@ -19,8 +19,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """Class probabilities for B inputs, averaged over S packed networks.  Entropies in nats; higher is less certain.
 
     Attributes:
@@ -185,22 +184,10 @@ class Network:
                 "predict needs a logit for each class, this network has one in all: train it with two, "
                 "or take the sigmoid of run(x)"
             )
-        logits, count = self._outputs(x, num_samples)
-        log_probs = logits - logits.max(-1, keepdims=True)
-        log_probs -= np.log(np.exp(log_probs).sum(-1, keepdims=True))
-        each = np.exp(log_probs)
-        probs = each.mean(0)
-        expected = -(each * log_probs).sum(-1).mean(0)
-        entropy = -(probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny))).sum(-1)
-        votes = np.stack([np.bincount(v, minlength=probs.shape[-1]).max() for v in each.argmax(-1).T])
-        return Prediction(
-            probs=probs,
-            entropy=entropy,
-            expected_entropy=expected,
-            mutual_information=np.maximum(entropy - expected, 0) if count else np.zeros_like(entropy),
-            variation_ratio=1 - votes / len(each),
-            num_samples=count,
-        )
+        first, count = self._which(num_samples)
+        found = self._engine.predict(self._joined(x), first, max(count, 1))
+        probs, rest = found[:, : shape[0]], found[:, shape[0] :]
+        return Prediction(probs, rest[:, 0], rest[:, 1], rest[:, 2], rest[:, 3], count)
 
     def predict_regression(self, x: ArrayLike, num_samples: int | None = None) -> RegressionPrediction:
         """Mean and standard deviations of a network that was trained for regression; arguments as `predict`.
@@ -213,12 +200,20 @@ class Network:
         outputs, count = self._outputs(x, num_samples)
         return RegressionPrediction(outputs.mean(0)[:, 0], outputs.std(0)[:, 0], count, self.about.noise)
 
+    def _which(self, num_samples: int | None) -> tuple[int, int]:
+        """(the first network, S): the mode for 0."""
+        if num_samples is None:
+            return min(1, self.num_samples), self.num_samples
+        if num_samples and not self.num_samples:
+            raise ValueError("the file holds no samples: give num_samples when you save it")
+        return (1, num_samples) if num_samples else (0, 0)
+
     def _outputs(self, x: ArrayLike, num_samples: int | None) -> tuple[Doubles, int]:
         """(outputs (S or 1, B, ...), S)."""
-        count = self.num_samples if num_samples is None else num_samples
-        outputs = (self.run(x)[None] if count == 0 else self.run_samples(x, count)).astype(np.float64)
+        first, count = self._which(num_samples)
+        outputs = self._engine.run(self._joined(x), first, max(count, 1)).astype(np.float64)
         if not np.isfinite(outputs).all():
-            raise ValueError("the network's output overflows float32 on this input: scale x as in training")
+            raise ValueError(OVERFLOW)
         return outputs, count
 
 
