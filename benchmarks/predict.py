@@ -6,6 +6,7 @@ One input at a time, one thread; medians of interleaved rounds.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from datetime import datetime, timezone
@@ -23,15 +24,13 @@ from benchmarks.inference import Run, machine, measure
 
 def mlp(sizes: tuple[int, ...]) -> nn.Module:
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
     return bb.binarize_(nn.Sequential(*layers[:-1])).eval()
 
 
 CASES = {
-    "MNIST mlp 784-2048×3-10": lambda: bb.binarize_(
-        build_model(ModelConfig(model="mlp", width=2048), (784,), 10)
-    ).eval(),
+    "MNIST mlp 784-2048×3-10": lambda: mlp((784, 2048, 2048, 2048, 10)),
     "mlp 784-512×3-10": lambda: mlp((784, 512, 512, 512, 10)),
     "digits mlp 64-128-10": lambda: mlp((64, 128, 10)),
 }

@@ -1,6 +1,7 @@
 """Captured steps, and the bits of every network, as the bytes of a `.bbnn` file."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,14 @@ def encode(
     captured: Capture,
     bits: dict[str, NDArray[np.uint8]],
     num_samples: int,
-    activations: str,
+    activations: str | Mapping[int, str],
     about: About,
-    limits: dict[int, Limits],
+    limits: Mapping[int, Limits],
 ) -> bytes:
     """The bytes of a file with the captured steps, the bits of their layers, and `about`.
 
     Args:
+        activations: of all layers, or by place of a step.
         limits: by place of a step, the range that its quantised input has, which contains 0; steps that are not in it
             measure each input as it passes.
 
@@ -47,7 +49,8 @@ def encode(
         if step.layer is not None:
             entry["bits"] = _store(tensors, f"{name}.bits", bits[step.layer])
             is_sign = step.inputs[0] in signs
-            entry["activation"] = {"type": "sign"} if is_sign else _activation(activations, limits.get(index))
+            kind = activations if isinstance(activations, str) else activations[index]
+            entry["activation"] = {"type": "sign"} if is_sign else _activation(kind, limits.get(index))
         if step.value is not None:
             entry["value"] = _store(tensors, f"{name}.value", step.value)
         if step.weight is not None:
@@ -58,7 +61,7 @@ def encode(
             entry["shift"] = _store(tensors, f"{unique}.shift", step.shift)
         ops.append(entry)
     plan = {
-        "version": 2 if activations == "int6" or any(op["op"] in SINCE_2 for op in ops) else 1,
+        "version": 2 if any(op["op"] in SINCE_2 or _is_new(op) for op in ops) else 1,
         "producer": f"bayesbinn {__version__}",
         "input": list(joint_shape(captured.input_shapes)),
         **({"inputs": [list(s) for s in captured.input_shapes]} if len(captured.input_shapes) > 1 else {}),
@@ -68,6 +71,10 @@ def encode(
         **({} if about == About() else {"about": about.as_json()}),
     }
     return container.write(plan, tensors)
+
+
+def _is_new(op: dict[str, Any]) -> bool:
+    return bool(op.get("activation", {}).get("type") == "int6")
 
 
 def _store(tensors: dict[str, NDArray[Any]], name: str, values: Tensor | NDArray[np.uint8]) -> str:

@@ -1,9 +1,10 @@
 """Write a trained network as a `.bbnn` file, and read one back as a program."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +13,20 @@ from ..files import write_bytes
 from ..runtime import container
 from ..runtime.about import About
 from ..runtime.engine import whole
-from ..runtime.operation import LEVELS
 from ..runtime.program import MAX_SAMPLES, Program, check
 from .builder import plain_type
 from .calibration import input_limits
 from .capture import capture, guess_input_shape
 from .encode import encode
 from .handlers import MODULES
+from .mixing import LADDER, mix
 from .networks import Networks
 from .verify import verify
 
 CHECKED = 8  # inputs on which every network in a file is compared with its program
 
-Activations = Literal["int6", "int8", "int16"]
+Activations = Literal["int6", "int8", "int16", "auto"]
+MAX_LOSS = 1e-3
 
 
 def save(
@@ -34,6 +36,7 @@ def save(
     num_samples: int = 0,
     seed: int = 0,
     activations: Activations = "int8",
+    max_loss: float | None = None,
     calibration: Tensor | Sequence[Tensor] | None = None,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     about: About | None = None,
@@ -49,8 +52,11 @@ def save(
         path: of the file, by custom ending in `.bbnn`.
         num_samples: S ≥ 0; each adds one bit per binary weight.
         seed: of the draws.
-        activations: "int8", or "int16" for twice the time and 256 times the resolution; layers that follow a sign
-            read 1 bit either way.
+        activations: "int8"; "int6", 63 levels, for about three fifths of the time; "int16" for twice the time and 256
+            times the resolution; "auto": for each layer the first of int6, int8 and int16 such that the mode stays
+            within `max_loss` on the calibration data.  Layers that follow a sign read 1 bit in any case.
+        max_loss: of "auto": mean KL divergence from the network's own probabilities in nats (1e-3 if None), or, where
+            the output is no logits, the squared error as a share of its variance.
         calibration: (B, ...) typical inputs, from which one fixed range per layer is taken; None: each input's own
             range is measured as it passes, which is often more precise and needs no data.  For a network of several
             inputs a tuple, (x, y).
@@ -78,6 +84,7 @@ def save(
         num_samples=num_samples,
         seed=seed,
         activations=activations,
+        max_loss=max_loss,
         calibration=calibration,
         input_shape=input_shape,
         about=about,
@@ -92,13 +99,18 @@ def pack(
     num_samples: int = 0,
     seed: int = 0,
     activations: Activations = "int8",
+    max_loss: float | None = None,
     calibration: Tensor | Sequence[Tensor] | None = None,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     about: About | None = None,
 ) -> bytes:
     """The bytes of the file that `save` writes; arguments as there."""
-    if activations not in LEVELS:
-        raise ValueError(f"activations must be {' or '.join(LEVELS)}, got {activations!r}")
+    if activations not in get_args(Activations):
+        raise ValueError(f"activations must be {', '.join(get_args(Activations))}, got {activations!r}")
+    if activations == "auto" and calibration is None:
+        raise ValueError('activations="auto" needs calibration=x, a few hundred typical inputs')
+    if max_loss is not None and (activations != "auto" or not max_loss > 0):
+        raise ValueError(f'max_loss is a positive number, for activations="auto" only, got {max_loss!r}')
     num_samples = whole("num_samples", num_samples, 0, MAX_SAMPLES)
     data, shapes = _joined(calibration)
     given = _shapes(input_shape)
@@ -112,13 +124,29 @@ def pack(
     with networks.ready():
         captured = capture(net, networks.input_shapes)
         bits = networks.bits()
-        raw = encode(captured, bits, num_samples, activations, about or About(), {})
+        first = "int8" if activations == "auto" else activations
+        raw = encode(captured, bits, num_samples, first, about or About(), {})
         if data is not None:
-            limits = input_limits(load_program(raw), captured, networks, data)
-            raw = encode(captured, bits, num_samples, activations, about or About(), limits)
+            made = partial(encode, captured, bits, num_samples, about=about or About())
+            kinds = LADDER if activations == "auto" else (first,)
+            limits = {kind: input_limits(load_program(raw), captured, networks, data, kind) for kind in kinds}
+            raw = made(first, limits=limits[first])
+            if activations == "auto":
+                wanted = networks.mode_output(data)
+                places = [i for i, step in enumerate(captured.steps) if step.layer is not None]
+                raw = _mixed(made, limits, places, data, wanted, MAX_LOSS if max_loss is None else max_loss)
         points = {shown.point for of_value in captured.points for shown in of_value}
         verify(load_program(raw), captured, x, networks.records(x, points))
     return raw
+
+
+def _mixed(
+    made: Callable[..., bytes], limits: dict[str, Any], places: list[int], x: Tensor, wanted: Tensor, max_loss: float
+) -> bytes:
+    def encoded(kinds: Mapping[int, str]) -> bytes:
+        return made(kinds, limits={i: limits[kind][i] for i, kind in kinds.items() if i in limits[kind]})
+
+    return encoded(mix(places, encoded, x, wanted, max_loss))
 
 
 Shapes = tuple[tuple[int, ...], ...]

@@ -106,6 +106,10 @@ class Networks:
             raise UnsupportedError(f"{type(net).__name__} gives {type(output).__name__}, not a tensor or several")
         return output
 
+    def mode_output(self, x: Tensor, batch_size: int = 256) -> Tensor:
+        """The mode's output for x (B, ...)."""
+        return torch.cat([self._run(self.net, part) for part in torch.split(x, batch_size)])
+
     def made_inputs(self, count: int) -> Tensor:
         """`count` normally distributed inputs, in the network's own type: where no others are given."""
         binary, real = split_parameters(self.net)
