@@ -3,15 +3,19 @@
     export BAYESBINN_DATA=FOLDER
     bayesbinn train mnist --width 512 --batch-size 100 --dropout 0.1 --epochs 20 --estimator draw --form plain \\
         --momentum 0 --lr 0.001 --kl-weight 0.01 --seed 1 --output runs/mlp
+    bayesbinn train cifar10 --model resnet18 --width-multiplier 0.125 --epochs 4 --batch-size 100 --dropout 0 \\
+        --seed 0 --output runs/resnet18
     bayesbinn train cifar10 --model vgg-small --width-multiplier 0.25 --epochs 4 --batch-size 100 --dropout 0 \\
         --estimator draw --form plain --momentum 0 --lr 0.0012 --kl-weight 0.01 --seed 0 --output runs/vgg-small
-    python benchmarks/deploy_accuracy.py runs/mlp runs/vgg-small --output benchmarks/results/deploy_accuracy.json
+    python benchmarks/deploy_accuracy.py runs/mlp runs/vgg-small runs/resnet18 \\
+        --output benchmarks/results/deploy_accuracy.json
     python benchmarks/deploy_accuracy.py --table benchmarks/results/deploy_accuracy.json
 """
 
 import argparse
 import json
 import sys
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,11 +25,13 @@ import torch
 
 import bayesbinn as bb
 from bayesbinn.data import load_data
+from bayesbinn.deploy.file import MAX_LOSS
+from bayesbinn.deploy.mixing import difference
 from bayesbinn.training import load_run
 from bayesbinn.training.models import ModelConfig, build_model
 
 SAMPLES, CALIBRATION = 8, 1000
-WANTED = {"int8": 0.1, "int16": 0.02}  # points of accuracy that packing may cost
+WANTED = {"int6": 0.2, "auto": 0.2, "int8": 0.1, "int16": 0.02}  # points of accuracy that packing may cost
 
 
 def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
@@ -38,8 +44,8 @@ def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y:
         "torch": {"mode": _percent(mode, labels), "mean": _percent(mean, labels)},
         "packed": {},
     }
-    for activations in ("int8", "int16"):
-        for ranges in ("per input", "calibrated"):
+    for activations in ("int6", "auto", "int8", "int16"):
+        for ranges in ("per input", "calibrated")[activations == "auto" :]:
             given = calibration if ranges == "calibrated" else None
             shape = tuple(x.shape[1:])
             raw = bb.deploy.pack(
@@ -56,6 +62,12 @@ def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y:
                 "mean": _percent(probs, labels),
                 "largest difference of a mean probability": float(np.abs(probs - mean).max()),
             }
+            if activations == "auto":
+                kinds = Counter(op.activation.kind for op in packed.program.ops if op.activation is not None)
+                with torch.inference_mode():
+                    seen = net.eval()(calibration)
+                loss = difference(packed.run(calibration.numpy()), seen)
+                result["auto"] = {"layers": dict(kinds), "loss": loss, "max_loss": MAX_LOSS}
     return result
 
 
@@ -117,6 +129,14 @@ def table(result: dict[str, Any]) -> str:
     for name, size in result["sizes"].items():
         below = size["below float32 weights"]
         lines.append(f"| {name} | {size['bytes']:,} | {size['over the bits']:.1%} | {below:.1f}× |")
+    lines.append("")
+    for entry in result["accuracy"]:
+        if found := entry.get("auto"):
+            layers = ", ".join(f"{count} {kind}" for kind, count in found["layers"].items())
+            lines.append(
+                f"`auto` for {entry['network']}: {layers} layers; mean KL divergence on the calibration data "
+                f"{found['loss']:.2g} nats, {found['max_loss']:g} allowed."
+            )
     return "\n".join(lines) + "\n"
 
 

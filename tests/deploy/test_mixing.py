@@ -24,21 +24,22 @@ def kinds(raw: bytes) -> list[str]:
     return [op.activation.kind for op in bb.deploy.load_program(raw).ops if op.activation is not None]
 
 
-def test_calibration_for_few_levels_is_better_than_the_whole_range() -> None:
-    net, x = sharp(), torch.randn(256, 20)
+def test_calibration_for_few_levels_is_better_than_the_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rare large values are cut, and the levels that this leaves to all others make the outputs more precise."""
+    net, x = sharp(), torch.randn(512, 20)
     with torch.no_grad():
-        wanted = net(x)
+        wanted, read = net(x).numpy(), torch.relu(net[0](x))  # type: ignore[index, operator]
+
+    def error(raw: bytes) -> float:
+        return float(((load(raw).run(x.numpy()) - wanted) ** 2).mean())
+
     raw = bb.deploy.pack(net, activations="int6", calibration=x)
-    least = difference(load(raw).run(x.numpy()), wanted)
-    program = bb.deploy.load_program(raw)
-    (first, second) = (op.activation for op in program.ops)
-    assert first is not None
+    second = bb.deploy.load_program(raw).ops[1].activation
     assert second is not None
-    assert first.step is not None
     assert second.step is not None
-    read = torch.relu(net[0](x)).detach()  # type: ignore[index, operator]
-    assert 62 * second.step < float(read.max())  # the largest values are cut
-    assert least < difference(load(bb.deploy.pack(net, activations="int6")).run(x.numpy()), wanted)
+    assert 62 * second.step < float(read.max())
+    monkeypatch.setattr("bayesbinn.deploy.calibration.SHARES", (1.0,))
+    assert error(raw) < 0.9 * error(bb.deploy.pack(net, activations="int6", calibration=x))
 
 
 @pytest.mark.parametrize("max_loss", [1e-1, 1e-3, 1e-5])

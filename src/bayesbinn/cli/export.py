@@ -43,7 +43,7 @@ def num_bytes(text: str) -> int:
     "--samples", type=int, help=f"Posterior samples beside the mode (bbnn: default 0; web: default {WEB_SAMPLES})."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
-@click.option("--activations", type=click.Choice(["int6", "int8", "int16", "auto"]), default="int8", show_default=True)
+@click.option("--activations", type=click.Choice(["int6", "int8", "int16"]), default="int8", show_default=True)
 @click.option(
     "--target", type=click.Choice(list(TARGETS)), default="any", show_default=True, help="Processor (c only)."
 )
