@@ -343,3 +343,22 @@ def test_several_inputs_that_do_not_fit_say_so() -> None:
         bb.deploy.pack(net, calibration=(torch.randn(4, 2, 6, 6), torch.randn(3, 5)))
     with pytest.raises(ValueError, match=r"input_shape is \(2, 6, 6\) and \(4,\), but inputs of calibration have"):
         bb.deploy.pack(net, calibration=(torch.randn(4, 2, 6, 6), torch.randn(4, 5)), input_shape=[(2, 6, 6), (4,)])
+
+
+@pytest.mark.parametrize("exclude", [(), "0"])
+def test_transposed_convolutions(exclude: Any) -> None:
+    for settings in (
+        {"kernel_size": 2, "stride": 2},
+        {"kernel_size": 4, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2)},
+        {"kernel_size": (3, 2), "stride": 1, "dilation": (2, 1), "groups": 2},
+    ):
+        net = trained(
+            nn.Sequential(nn.ConvTranspose2d(4, 6, **settings), nn.ReLU(), nn.Conv2d(6, 2, 1)), exclude=exclude
+        )  # type: ignore[arg-type]
+        x = torch.randn(3, 4, 5, 6)
+        assert difference(net, x) < 2e-3, settings
+    padded = trained(nn.Sequential(nn.ConstantPad2d((1, 2, 0, 3), 0.5), nn.Conv2d(4, 2, 3)))
+    assert difference(padded, torch.randn(3, 4, 5, 6)) < 2e-3
+    sequence = trained(nn.Sequential(nn.ConvTranspose1d(4, 6, 4, 3, padding=1, output_padding=2), nn.Conv1d(6, 3, 1)))
+    assert difference(sequence, torch.randn(3, 4, 7)) < 2e-3

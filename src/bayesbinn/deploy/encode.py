@@ -52,7 +52,8 @@ def encode(
             kind = activations if isinstance(activations, str) else activations[index]
             entry["activation"] = {"type": "sign"} if is_sign else _activation(kind, limits.get(index))
         if step.value is not None:
-            entry["value"] = _store(tensors, f"{name}.value", step.value)
+            unique = name if f"{name}.value" not in tensors else f"{name}@{index}"  # several constants of one function
+            entry["value"] = _store(tensors, f"{unique}.value", step.value)
         if step.weight is not None:
             entry["weight"] = _store(tensors, f"{name}.weight", step.weight)
         if step.scale is not None and step.shift is not None:

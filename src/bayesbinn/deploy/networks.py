@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..nn import binary_layers, split_parameters
+from ..nn import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryLayer, binary_layers, split_parameters
 from ..nn.batch_norm import in_force, statistics_of
 from ..nn.draws import generator_for, has_posterior, some_binary_layers
 from ..nn.inputs import evaluating
 from ..posterior import sampled_weights
 from .bits import pack_signs
 from .builder import Point, UnsupportedError, joint_shape
+from .handlers.transposed import as_convolution
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Networks:
         found: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in layers}
         for _ in self.each():
             for name, layer in layers.items():
-                found[name].append(pack_signs(layer.weight))
+                found[name].append(pack_signs(_stored_weight(layer)))
         return {name: np.stack(each) for name, each in found.items()}
 
     def records(self, x: Tensor, points: Iterable[Point]) -> Iterator[Record]:
@@ -148,6 +149,13 @@ def _watch(name: str, module: nn.Module, points: set[Point], record: Record, hoo
 
     hooks.callback(module.register_forward_pre_hook(before).remove)
     hooks.callback(module.register_forward_hook(after).remove)
+
+
+def _stored_weight(layer: BinaryLayer) -> Tensor:
+    """The weight as a file has it; a transposed convolution is a convolution there."""
+    if isinstance(layer, (BinaryConvTranspose1d, BinaryConvTranspose2d)):
+        return as_convolution(layer.weight, int(layer.groups))
+    return layer.weight
 
 
 def _called(net: nn.Module, inputs: list[Tensor]) -> Any:
