@@ -166,3 +166,10 @@ def test_onnx_of_several_inputs() -> None:
     session = onnxruntime.InferenceSession(to_onnx(program, stock=True), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x0": x[0].numpy(), "x1": x[1].numpy()})
     assert np.allclose(found, net(*x).detach().numpy(), atol=1e-4)
+
+
+def test_constants_have_names_of_their_own(tmp_path: Path) -> None:
+    """Steps of values and scales of norms are both numbered."""
+    layers = [layer for _ in range(8) for layer in (nn.Linear(6, 6), nn.LayerNorm(6), nn.GELU())]
+    save_c(bb.deploy.load_program(bb.deploy.pack(trained(nn.Sequential(*layers)))), tmp_path, "net")
+    subprocess.run(["cc", *WARNINGS, "-c", str(tmp_path / "net.c"), "-o", str(tmp_path / "net.o")], check=True)

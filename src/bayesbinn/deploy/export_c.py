@@ -247,7 +247,7 @@ def _constant(op: Op, field: str, constants: list[str], names: dict[int, str]) -
     if value is None:
         return "0"
     if value.ctypes.data not in names:
-        names[value.ctypes.data] = f"{field}{len(names)}"
+        names[value.ctypes.data] = f"{field}_{len(names)}"
         constants.append(_array(names[value.ctypes.data], tap_bits(op) if field == "bits" else value))
     return names[value.ctypes.data]
 
