@@ -11,6 +11,7 @@ PAGES = [
     ("families.py", [], "families.json", "families.md", "families"),
     ("moments.py", [], "moments.json", "uncertainty.md", "moments"),
     ("own/networks.py", ["-"], "own-networks.json", "own-network.md", "own networks"),
+    ("../benchmarks/networks.py", [], "../../benchmarks/results/networks.json", "deploy.md", "networks"),
 ]
 
 

@@ -164,7 +164,7 @@ class Builder:
     def _fixed(self, node: fx.Node) -> bool:
         """Whether the node depends on no tensor of the plan: what it gives is worked out, once and for all."""
         inputs = node.all_input_nodes
-        if not inputs or any(n in self.values for n in inputs):
+        if not inputs or any(n in self.values for n in inputs) or getattr(node.target, "of_layer", False):
             return False
         if node.target is not operator.getitem and any(_holds_value(self.constants[n]) for n in inputs):
             return False
@@ -230,6 +230,9 @@ class Builder:
         """An argument that must be a tensor of the plan."""
         if isinstance(argument, Value):
             return argument
+        constant = self.constants.get(argument) if isinstance(argument, fx.Node) else argument
+        if isinstance(constant, Tensor) and constant.is_floating_point() and constant.ndim:
+            return self.spread(constant)
         if not isinstance(argument, fx.Node) or argument not in self.values:
             raise UnsupportedError(f"{self.node.name!r}: its first argument is not a value of the network")
         return self.values[argument]
@@ -359,6 +362,15 @@ class Builder:
             raise UnsupportedError(f"{self.node.name!r}: a constant that holds NaN")
         entry = {"op": "constant", "name": f"{self.node.name}.constant"}
         return self.add(Step(entry, [], value=found), tuple(value.shape))
+
+    def spread(self, tensor: Tensor) -> Value:
+        """A constant tensor as one of the plan; a first size of 1, or of `BATCH` equal parts, is the batch."""
+        batched = tensor.ndim > 1 and len(tensor) in (1, BATCH) and bool((tensor == tensor[:1]).all())
+        own = tensor[0] if batched else tensor
+        if own.ndim == 1:
+            return self.constant(own)
+        made = self.constant(values.as_rows(own))
+        return Value(made.index, made.stored, values.from_rows(made.stored, tuple(own.shape)))
 
     def finish(self) -> tuple[list[Step], list[list[Shown]]]:
         """The steps that the output needs, ending with the one that makes it, and the points of each value."""

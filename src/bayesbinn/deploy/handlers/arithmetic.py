@@ -1,7 +1,7 @@
 """Sums, differences, products and quotients; limits."""
 
 import operator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,10 @@ def _arithmetic(name: str) -> Handler:
 
     def handle(build: Builder, node: fx.Node, module: Any) -> None:
         left, right = build.resolve(node.args) if len(node.args) == 2 and not node.kwargs else (None, None)
-        if isinstance(left, Value) and isinstance(right, Value):
+        norm = _rms(build, node, left, right) if name == "mul" else None
+        if norm is not None:
+            build.values[node] = norm
+        elif isinstance(left, Value) and isinstance(right, Value):
             build.values[node] = combine(build, name, left, right)
         elif isinstance(left, Value) and isinstance(right, (int, float, Tensor)):
             build.values[node] = with_constant(build, name, left, right)
@@ -142,6 +145,62 @@ def _clamp_function(build: Builder, node: fx.Node, module: Any) -> None:
     build.values[node] = build.clamp(build.source(node), *limits)
 
 
+def _prelu(build: Builder, node: fx.Node, module: Any) -> None:
+    """max(x, 0) + slope · min(x, 0), with a slope for all or for each channel."""
+    value = build.source(node)
+    slope = module.weight if module is not None else argument(build, node, 1, "weight", None)
+    above = build.pointwise(value, {"op": "clamp", "clamp": [0.0, None]})
+    below = build.pointwise(value, {"op": "clamp", "clamp": [None, 0.0]})
+    shape = (-1, *[1] * (len(value.shape) - 1)) if slope.numel() > 1 else ()
+    build.values[node] = combine(build, "add", above, with_constant(build, "mul", below, slope.detach().reshape(shape)))
+
+
+def _power(build: Builder, node: fx.Node, module: Any) -> None:
+    """x²."""
+    if node.target not in (torch.square, "square") and argument(build, node, 1, "exponent", None) != 2:
+        raise UnsupportedError(f"{node.name!r}: a power other than 2")
+    value = build.source(node)
+    build.values[node] = combine(build, "mul", value, value)
+
+
+@dataclass(frozen=True)
+class InverseRoot:
+    """1 / √(mean of x² over the last axis + ε), while it waits for the x that it is multiplied by."""
+
+    x: fx.Node
+    eps: float
+
+
+def _inverse_root(build: Builder, node: fx.Node, module: Any) -> None:
+    """rsqrt(x.pow(2).mean(-1, keepdim=True) + eps), as an RMS norm written by hand has it."""
+    added = node.args[0]
+    parts = list(added.args) if isinstance(added, fx.Node) and added.target in ADDS else []
+    mean = next((p for p in parts if isinstance(p, fx.Node) and p.target in (torch.mean, "mean")), None)
+    eps = next((p for p in parts if isinstance(p, float)), None)
+    square = mean.args[0] if mean is not None else None
+    whole = mean is not None and argument(build, mean, 1, "dim", None) in (-1, [-1], (-1,))
+    if not whole or eps is None or not isinstance(square, fx.Node) or FUNCTIONS.get(square.target) is not _power:
+        raise UnsupportedError(f"{node.name!r}: rsqrt of anything but the mean square of an RMS norm, plus a number")
+    build.constants[node] = InverseRoot(square.args[0], eps)  # type: ignore[arg-type]
+
+
+def _rms(build: Builder, node: fx.Node, left: Any, right: Any) -> Value | None:
+    """x · its `InverseRoot`: a norm."""
+    root = right if isinstance(right, InverseRoot) else left
+    other = left if root is right else right
+    if not isinstance(root, InverseRoot) or not isinstance(other, Value):
+        return None
+    value = build.values[root.x]
+    if value.index != other.index or not torch.equal(value.seen, other.seen):
+        raise UnsupportedError(f"{node.name!r}: a product of an inverse root with another tensor")
+    rows, tensor = build.rows(value)
+    count = rows.stored[0]
+    entry = {"op": "normalize", "name": node.name, "center": False, "whole": False, "eps": root.eps}
+    one, nought = torch.ones(count).double(), torch.zeros(count).double()
+    step = Step(entry, [rows.index], scale=one, shift=nought, size=nought)
+    return tensor(build.add(step, rows.stored).index, rows.stored)
+
+
 def _negative(build: Builder, node: fx.Node, module: Any) -> None:
     build.values[node] = with_constant(build, "mul", build.source(node), -1.0)
 
@@ -154,8 +213,13 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.ReLU: _clamp(0.0, None),
     nn.ReLU6: _clamp(0.0, 6.0),
     nn.Hardtanh: _hardtanh,
+    nn.PReLU: _prelu,
 }
+ADDS = (operator.add, torch.add, "add")
 FUNCTIONS: dict[Any, Handler] = {
+    F.prelu: _prelu,
+    **dict.fromkeys((operator.pow, torch.pow, "pow", torch.square, "square"), _power),
+    **dict.fromkeys((torch.rsqrt, "rsqrt"), _inverse_root),
     **dict.fromkeys((F.relu, torch.relu, torch.relu_, "relu", "relu_"), _clamp(0.0, None)),
     F.relu6: _clamp(0.0, 6.0),
     F.hardtanh: _hardtanh,

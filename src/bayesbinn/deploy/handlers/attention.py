@@ -49,6 +49,9 @@ def project(x: Any, name: str, bias: Tensor | None) -> Any:
     raise AssertionError("it stands for an operation in a graph")
 
 
+project.of_layer = True  # type: ignore[attr-defined]  # its weight is another in each network, even if x is a constant
+
+
 def _project(build: Builder, node: fx.Node, module: Any) -> None:
     name, bias = build.resolve(node.args[1:])
     layer: Any = build.modules[name]

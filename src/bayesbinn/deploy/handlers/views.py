@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..builder import Builder, Handler, Step, UnsupportedError, argument
-from ..values import Value, as_rows, from_rows
+from ..values import Value, from_rows
 from .arithmetic import in_rows
 
 
@@ -24,7 +24,10 @@ def _view(build: Builder, node: fx.Node, module: Any) -> None:
     else:
         args = (seen, *build.resolve(node.args[1:]))
         kwargs = {name: value for name, value in build.resolve(node.kwargs).items() if name != "input"}
-        call: Any = getattr(seen, str(node.target)) if node.op == "call_method" else node.target
+        name = (
+            "reshape" if node.target == "view" else str(node.target)
+        )  # how torch lays out the tensor is not known here
+        call: Any = getattr(seen, name) if node.op == "call_method" else node.target
         found = call(*(args[1:] if node.op == "call_method" else args), **kwargs)
     _put(build, node, build.source(node), found)
 
@@ -87,11 +90,7 @@ def _constant(build: Builder, node: fx.Node, tensor: Any, rank: int) -> Value:
     """A constant among what is joined: the same for every input."""
     if not isinstance(tensor, Tensor) or tensor.ndim != rank + 1 or not bool((tensor == tensor[:1]).all()):
         raise UnsupportedError(f"{node.name!r}: a constant that is not the same for every input of the batch")
-    own = tensor[0]
-    if rank == 1:
-        return build.constant(own)
-    made = build.constant(as_rows(own))
-    return Value(made.index, made.stored, from_rows(made.stored, tuple(own.shape)))
+    return build.spread(tensor[:1])
 
 
 def _pad(build: Builder, node: fx.Node, module: Any) -> None:
