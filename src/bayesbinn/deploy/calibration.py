@@ -13,7 +13,7 @@ from .networks import Networks
 
 BATCH_SIZE = 256
 SHARES = tuple(n / 20 for n in range(5, 21))  # of the whole range, that are tried where levels are few
-FEW_LEVELS = 64
+FEW_LEVELS, ENOUGH = 64, 1 << 15  # numbers of a batch of which the error is taken
 Limits = tuple[float, float]
 
 
@@ -35,6 +35,7 @@ def input_limits(
         errors = {i: torch.zeros(len(SHARES), dtype=torch.float64) for i in found}
         for i, read in _reads(program, captured, networks, x, list(found)):
             low, high = found[i]
+            read = read.flatten()[:: max(1, read.numel() // ENOUGH)]
             errors[i] += torch.stack([_error(read, share * low, share * high, LEVELS[kind]) for share in SHARES])
         found = {i: tuple(SHARES[int(errors[i].argmin())] * n for n in found[i]) for i in found}  # type: ignore[misc]
     states = [i for i, op in enumerate(program.ops) if op.kind == "recurrent" and op.function != "rnn_relu"]
