@@ -63,6 +63,8 @@ def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y:
                 "largest difference of a mean probability": float(np.abs(probs - mean).max()),
             }
             if activations == "auto":
+                # without samples, so that both have the batch-norm statistics of the mode
+                packed = bb.runtime.load(bb.deploy.pack(net, activations="auto", calibration=calibration))
                 kinds = Counter(op.activation.kind for op in packed.program.ops if op.activation is not None)
                 with torch.inference_mode():
                     seen = net.eval()(calibration)
