@@ -48,27 +48,20 @@ def compare(net: torch.nn.Module, calibration: torch.Tensor, x: torch.Tensor, y:
         for ranges in ("per input", "calibrated")[activations == "auto" :]:
             given = calibration if ranges == "calibrated" else None
             shape = tuple(x.shape[1:])
-            raw = bb.deploy.pack(
-                net,
-                num_samples=samples,
-                activations=activations,
-                calibration=given,
-                input_shape=shape,  # type: ignore[arg-type]
-            )
-            packed = bb.runtime.load(raw)
-            probs = packed.predict(x.numpy())
+            options: Any = {"activations": activations, "calibration": given, "input_shape": shape}
+            # a file has the batch-norm statistics of the draws if it holds some: the mode has a file of its own
+            alone = bb.runtime.load(bb.deploy.pack(net, **options))
+            probs = bb.runtime.load(bb.deploy.pack(net, num_samples=samples, **options)).predict(x.numpy())
             result["packed"][f"{activations}, {ranges}"] = {
-                "mode": _percent(packed.predict(x.numpy(), 0), labels),
+                "mode": _percent(alone.predict(x.numpy(), 0), labels),
                 "mean": _percent(probs, labels),
                 "largest difference of a mean probability": float(np.abs(probs - mean).max()),
             }
             if activations == "auto":
-                # without samples, so that both have the batch-norm statistics of the mode
-                packed = bb.runtime.load(bb.deploy.pack(net, activations="auto", calibration=calibration))
-                kinds = Counter(op.activation.kind for op in packed.program.ops if op.activation is not None)
+                kinds = Counter(op.activation.kind for op in alone.program.ops if op.activation is not None)
                 with torch.inference_mode():
                     seen = net.eval()(calibration)
-                loss = difference(packed.run(calibration.numpy()), seen)
+                loss = difference(alone.run(calibration.numpy()), seen)
                 result["auto"] = {"layers": dict(kinds), "loss": loss, "max_loss": MAX_LOSS}
     return result
 
