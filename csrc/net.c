@@ -32,6 +32,11 @@ static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- memory ---- */
 
+/* whether one input has so few pixels that threads may share the rows of a tile, and tables (see few_tiles in run.c) */
+static int shares_rows(const bbn_layer *layer, int threads) {
+    return threads > 1 && bbn_pixels(layer->op->shape) < 4 * (int64_t)threads * layer->lut->pixels;
+}
+
 static void add_needs(const bbn_layer *layer, int threads, needs *most) {
     const bbn_op *op = layer->op;
     const int64_t in = bbn_pixels(op->source), out = bbn_pixels(op->shape);
@@ -40,10 +45,10 @@ static void add_needs(const bbn_layer *layer, int threads, needs *most) {
     case BBN_TAPS:
         own.padding = layer->table_bytes * layer->passes;
         own.own_tables = own.padding * (bbn_taps(op) > 1 ? bbn_ring(op) * op->source.width + 1 : 0);
-        if (threads > 1) own.tables = own.padding * in;
+        if (shares_rows(layer, threads)) own.tables = own.padding * in;
         break;
     case BBN_GATHER:
-        if (threads > 1) own.tables = layer->table_bytes * layer->passes * out;
+        if (shares_rows(layer, threads)) own.tables = layer->table_bytes * layer->passes * out;
         own.gathered = bbn_size(op->source);
         break;
     case BBN_XOR: own.tables = 8 * layer->length * in; break;

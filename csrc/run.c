@@ -417,10 +417,10 @@ static int few_tiles(const job *j) {
     return !is_small(j) && threads > 1 && (total + most - 1) / most < 4 * threads && j->layer->rows > j->layer->block;
 }
 
-/* parts of an image: none for one thread, a few for each thread for several, as each makes some tables again */
+/* parts of an image: as few as keep all threads busy, as each makes some tables again */
 static int64_t bands(const job *j) {
     const int64_t threads = bbn_pool_threads(j->space->pool);
-    return threads == 1 ? 1 : smaller(j->layer->op->shape.height, (2 * threads + j->batch - 1) / j->batch);
+    return threads == 1 ? 1 : smaller(j->layer->op->shape.height, (threads + j->batch - 1) / j->batch);
 }
 
 static void share_product(job *j) {
