@@ -224,12 +224,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.03, help="of each engine in each round")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table(json.loads(arguments.table.read_text())))
+        print("\n".join(table(result) for result in json.loads(arguments.table.read_text()).values()))
         return
     torch.manual_seed(0)
     result = started(arguments.rounds)
-    if arguments.output and arguments.output.exists():
-        result = resumed(json.loads(arguments.output.read_text()), result)
+    # a result for each machine
+    stored = json.loads(arguments.output.read_text()) if arguments.output and arguments.output.exists() else {}
+    stored[result["machine"]] = result = resumed(stored.get(result["machine"], result), result)
     for threads in arguments.threads:
         cases = result["threads"].setdefault(str(threads), {})
         for case, build in CASES.items():
@@ -241,7 +242,7 @@ def main() -> None:
             cases[case] = {"macs": macs, "load": load, "microseconds": times}
             print(threads, case, {n: round(t, 1) for n, t in times.items()}, file=sys.stderr)
             if arguments.output:
-                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+                arguments.output.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
     print(table(result))
 
 

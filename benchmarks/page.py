@@ -87,25 +87,42 @@ What limits each, counted for AVX-512 in 512-bit instructions: an int8 product n
 accumulates (`vpdpbusd`). Our int8 look-ups need 2 permutations, 2 additions and 1.2 more to widen sums for 384:
 74 an instruction. int6 needs 1 permutation and 1 `vpdpbusd` for 256: 128 an instruction. The tables come to it:
 about 20 instructions for 6 int8 activations, 12 for 16 of int6, whatever the number of output channels, so that
-layers with few outputs gain least.
+layers with few outputs gain least. Of permutations Zen 4 does two in a cycle, Intel's cores one (one of their
+ports has the unit), and one or two products: there int8 look-ups are bound to 192 multiply-accumulates a cycle, int6 to
+256, beside 64 or 128 of an int8 product.
 """.splitlines()
 
 
 def predict_table(result: Result) -> list[str]:
-    """What a prediction costs beside its runs."""
+    """What a prediction costs beside its runs, on one machine."""
     lines = [f"One input, one thread, {result['machine']}; {result['date']}; `{result['command']}`.", ""]
     lines += ["| network | `run_samples` µs | `predict` µs | | the same in numpy µs |", "|---|--:|--:|--:|--:|"]
     for case, micro in result["microseconds"].items():
         run, own, before = micro["run"], micro["predict"], micro["predict in numpy"]
         lines.append(f"| {case} | {run:.1f} | {own:.1f} | {own / run:.2f}× | {before:.1f} |")
-    return lines
+    return [*lines, ""]
+
+
+def speed_lines(speed: Result) -> list[str]:
+    """All cases on one machine, and where we lose."""
+    versions = ", ".join(f"{name} {version}" for name, version in speed["versions"].items() if version)
+    lines = [
+        f"{speed['machine']}; instruction set `{speed['instruction_set']}`; {versions}; {speed['date']}.",
+        f"Medians over the calls of {speed['rounds']} rounds; load average before a case {inference.loads(speed)}.",
+        f"`{speed['command']}`",
+        "",
+    ]
+    for threads, cases in speed["threads"].items():
+        lines += [f"#### Threads: {threads}", "", *times_table(cases), "", *targets_table(cases), ""]
+    lines += ["#### Where it is slower", ""]
+    lost = [line for threads, cases in speed["threads"].items() for line in losses(threads, cases)]
+    return [*lines, *(lost or ["No engine measured here was faster."]), ""]
 
 
 def page(results: dict[str, Result]) -> str:
     """The page as Markdown."""
-    speed, fuzz = results["inference"], results["fuzz"]
-    imported = speed["import"]
-    versions = ", ".join(f"{name} {version}" for name, version in speed["versions"].items() if version)
+    fuzz, machines = results["fuzz"], list(results["inference"].values())
+    imported = machines[-1]["import"]
     lines = [
         "# Inference: figures",
         "",
@@ -113,23 +130,17 @@ def page(results: dict[str, Result]) -> str:
         "",
         "## Speed",
         "",
-        f"{speed['machine']}; instruction set `{speed['instruction_set']}`; {versions}; {speed['date']}.",
-        "Microseconds a call from Python, with quantising the activations: medians over the calls of "
-        f"{speed['rounds']} rounds",
-        f"in which all engines take turns; load average before a case {inference.loads(speed)}.",
-        f"`{speed['command']}`;",
+        "Microseconds a call from Python, with quantising the activations; all engines take turns.",
         "`--table FILE` prints every engine. On a machine with more load than cores, calls that last longer than a few",
         "milliseconds look slower than they are; only cases that were measured are listed.",
         "",
     ]
-    for threads, cases in speed["threads"].items():
-        lines += [f"### Threads: {threads}", "", *times_table(cases), "", *targets_table(cases), ""]
-    lines += ["## Where it is slower", ""]
-    lost = [line for threads, cases in speed["threads"].items() for line in losses(threads, cases)]
-    lines += lost or ["No engine measured here was faster."]
-    lines += ["", "## Beside int8", "", *INT8, "", *int8.table(results["int8"]).splitlines()]
-    lines += ["", "## A prediction", "", *predict_table(results["predict"])]
-    lines += ["", "## Accuracy and size", "", *deploy_accuracy.table(results["deploy_accuracy"]).splitlines(), ""]
+    for speed in machines:
+        lines += [f"### {speed['machine']}", "", *speed_lines(speed)]
+    lines += ["## Beside int8", "", *INT8, "", *int8.table(results["int8"]).splitlines()]
+    lines += ["", "## A prediction", ""]
+    lines += [line for result in results["predict"].values() for line in predict_table(result)]
+    lines += ["## Accuracy and size", "", *deploy_accuracy.table(results["deploy_accuracy"]).splitlines(), ""]
     lines += [
         "## Import and safety",
         "",

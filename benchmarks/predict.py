@@ -65,7 +65,9 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1, ensure_ascii=False))
     if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        stored = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+        stored[machine()] = result
+        arguments.output.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

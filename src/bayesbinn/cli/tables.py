@@ -34,7 +34,15 @@ SHOWN: dict[str, dict[str, tuple[str, str]]] = {
         "coverage_50": ("in 50 % interval", "{:.1%}"),
         "coverage_90": ("in 90 % interval", "{:.1%}"),
     },
+    "text": {
+        "bits_per_byte": ("bits per byte", "{:.4f}"),
+        "nll": ("NLL (nats a token)", "{:.4f}"),
+        "perplexity": ("perplexity", "{:.3f}"),
+    },
 }
+
+
+FIGURES = {figure: shown[figure] for shown in SHOWN.values() for figure in [next(iter(shown))]}  # the first of each
 
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
@@ -49,7 +57,8 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
         named.append((f"temperature {result['scaled']['temperature']:.2f}", result["scaled"]))
     for label, m in named:
         rows.append([label, *(form.format(m[key]) if key in m else "-" for key, (_, form) in shown.items())])
-    lines = [f"on {result['num_examples']:,} test examples:", *table(rows)]
+    tokens = f" of {result['num_tokens']:,} tokens in all" if "num_tokens" in result else ""
+    lines = [f"on {result['num_examples']:,} test examples{tokens}:", *table(rows)]
     lines += (
         _curve_lines(result["curve"], shown, trained)
         + _ood_lines(result["ood"])
@@ -102,8 +111,8 @@ def _corruption_lines(corruptions: dict[str, Any]) -> list[str]:
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
     """One plain line about an epoch."""
-    figure = "accuracy" if "accuracy" in line else "rmse"
-    name, form = SHOWN["classification" if figure == "accuracy" else "regression"][figure]
+    figure = next(name for name in FIGURES if name in line)
+    name, form = FIGURES[figure]
     part = "test" if f"test_{figure}" in line else "validation"
     words = [
         f"epoch {line['epoch']}/{epochs}",

@@ -198,8 +198,8 @@ def split(train: Examples, test: Examples, num_tasks: int, *, heads: bool = Fals
     return Stream("split", num_tasks, shape, num_classes, make, tuple(members) if heads else None)
 
 
-def from_tasks(tasks: Sequence[tuple[Examples, Examples]], name: str = "own") -> Stream:
-    """A stream of a user's own (train, test) pairs.
+def from_tasks(tasks: Sequence[tuple[Examples, Examples]], name: str = "own", num_outputs: int = 0) -> Stream:
+    """A stream of a user's own (train, test) pairs; `num_outputs` are those that the labels need, unless it is given.
 
     Raises:
         ValueError: for no task, an empty one, or tasks whose inputs differ in shape.
@@ -217,7 +217,7 @@ def from_tasks(tasks: Sequence[tuple[Examples, Examples]], name: str = "own") ->
             found = tuple(examples.x.shape[1:])
             if found != shape:
                 raise ValueError(f"task {t + 1} has {part} inputs of shape {found}, task 1 of shape {shape}")
-    num_outputs = max(_num_classes(examples) for task in tasks for examples in task)
+    num_outputs = num_outputs or max(_num_classes(examples) for task in tasks for examples in task)
 
     def make(task: int) -> Task:
         train, test = tasks[task]

@@ -83,7 +83,7 @@ def absolute(name: str) -> str:
     ('npz:/data/set.npz', 'hf:some/set')
     """
     kind, _, where = name.partition(":")
-    if where and kind in READERS and READERS[kind].local:
+    if where and (kind == "text" or (kind in READERS and READERS[kind].local)):
         return f"{kind}:{Path(where).expanduser().absolute()}"
     return name
 

@@ -53,6 +53,8 @@ class Data:
         images: how images were read, see `images.Images`.
         fingerprint: sizes and a digest, to recognise the data.
         notes: what was left out or changed, a sentence each.
+        vocabulary, tokenizer, bytes_per_token: of text (task `text`: y is (N, T) int64): V, as `tokens.tokenizer_of`
+            takes it, and how long a token is on average.
     """
 
     name: str
@@ -73,6 +75,9 @@ class Data:
     target_std: float = 1.0
     columns: tuple[Mapping[str, Any], ...] = ()
     images: Images = AS_THEY_ARE
+    vocabulary: int = 0
+    tokenizer: str = ""
+    bytes_per_token: float = 1.0
 
     @property
     def num_classes(self) -> int:
@@ -81,8 +86,8 @@ class Data:
 
     @property
     def num_outputs(self) -> int:
-        """What a network says of one input: C logits, or one number."""
-        return self.num_classes or 1
+        """What a network says of one input (of text: of one token): C or V logits, or one number."""
+        return self.num_classes or self.vocabulary or 1
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from .. import metrics
 from ..data import Examples
 from ..errors import UserError
+from ..nn import NextToken, likelihood_of
 from ..posterior import has_posterior, posterior_summary
 from ..prediction import Prediction
-from . import classes, numbers
+from . import classes, numbers, text
 from .corruptions import LEVELS, corrupt
 from .figures import entropy_histograms
 from .ood import compare
@@ -26,7 +27,7 @@ CORRUPTED = 2000  # inputs that are corrupted, 15 times over: enough for a curve
 def evaluate(net: nn.Module, split: Examples, num_samples: int = 32, seed: int = 0) -> dict[str, Any]:
     """Accuracy (in [0, 1]), NLL (nats), ECE and more of the mode and, where there is a posterior, of the mean.
 
-    Of a regression: RMSE, NLL, R² and the coverage of its intervals.
+    Of a regression: RMSE, NLL, R² and the coverage of its intervals.  Of text: bits per byte, and NLL per token.
 
     Args:
         net: takes the inputs as they are in `split`.
@@ -62,7 +63,8 @@ def evaluate_voters(
     Returns:
         {"task", "num_examples": N, "num_samples": S, "voters": in words, "batch_norm": "shared" or "own",
         "mode": {"accuracy", "nll", "brier", "ece", "classwise_ece", "aurc"}, or of a regression {"rmse", "nll", "r2",
-        "coverage_50", "coverage_90"}, "mean": the same or None,
+        "coverage_50", "coverage_90"}, or of text {"bits_per_byte", "nll" (per token), "perplexity"},
+        "mean": the same or None,
         "curve": some of these for 0 (the mode), 1, 2, 4, ..., S networks,
         "posterior": averages over all weights of `posterior_summary`, or None,
         "scaled": {"temperature", and the metrics under it}, "ood": {name: see `ood.compare`},
@@ -73,12 +75,15 @@ def evaluate_voters(
         UserError: for a prediction that is not finite, corruptions of inputs that are not images, or, of a regression,
             anything that is asked of class probabilities.
     """
-    task = TASKS[voters.task]
     asked = {"ood": ood, "corruptions": corruptions, "scale": held_out}
     for name, value in asked.items() if voters.task != "classification" else ():
         if value:
-            raise UserError(f"{name} compares class probabilities, this network predicts a number: leave it out")
-    labels = split.y.cpu()
+            raise UserError(
+                f"{name} compares class probabilities, this network predicts {PREDICTS[voters.task]}: leave it out"
+            )
+    if voters.task == "text":
+        return _of_text(voters, split)
+    task, labels = TASKS[voters.task], split.y.cpu()
     mode = _checked(voters.mode(split.x), "mode")
     mean = None
     curve = [task.point(mode, labels, 0)]
@@ -115,6 +120,28 @@ def evaluate_voters(
         "corruptions": _corruptions(voters, split) if corruptions else {},
         "figures": figures,
     }
+
+
+def _of_text(voters: Voters, split: Examples) -> dict[str, Any]:
+    if voters.kind != "posterior":
+        raise UserError(f"voters {voters.kind!r} are for classes and numbers, this network predicts text: leave it out")
+    net = voters.nets[0]
+    likelihood = likelihood_of(net)
+    assert isinstance(likelihood, NextToken)
+    found = text.evaluate_text(net, split, voters.num_samples, float(likelihood.bytes_per_token), voters.seed)
+    return {
+        "task": voters.task,
+        "num_examples": len(split),
+        "num_tokens": split.y.numel(),
+        "voters": voters.label,
+        "batch_norm": "shared",
+        **found,
+        "posterior": _posterior(voters),
+        **{name: {} for name in ("scaled", "ood", "corruptions", "figures")},
+    }
+
+
+PREDICTS = {"regression": "a number", "text": "text"}
 
 
 @dataclasses.dataclass(frozen=True)

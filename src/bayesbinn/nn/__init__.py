@@ -20,6 +20,7 @@ from .likelihood import LIKELIHOODS as LIKELIHOODS
 from .likelihood import Categorical as Categorical
 from .likelihood import Gaussian as Gaussian
 from .likelihood import Likelihood as Likelihood
+from .likelihood import NextToken as NextToken
 from .likelihood import likelihood_of as likelihood_of
 from .overview import Summary as Summary
 from .overview import summary as summary

@@ -120,7 +120,37 @@ class Gaussian(Likelihood):
         return float(self.std * self.log_noise.detach().exp())
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {kind.task: kind for kind in (Categorical, Gaussian)}
+class NextToken(Likelihood):
+    """The token that follows each one: p(y) = Π_t softmax(output_t)_{y_t}.
+
+    Args:
+        bytes_per_token: how long a token of the training text is on average.
+
+    Shapes: output (B, T, V), y (B, T) int64; `nll` is in nats per token.
+
+    >>> out, y = torch.zeros(1, 3, 256), torch.zeros(1, 3, dtype=torch.int64)
+    >>> round(NextToken().figure_of(float(NextToken().score(out, y)), 1), 4)  # bits per byte
+    8.0
+    """
+
+    task, figure = "text", "bits_per_byte"
+    bytes_per_token: Tensor
+
+    def __init__(self, bytes_per_token: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("bytes_per_token", torch.tensor(float(bytes_per_token), dtype=torch.float64))
+
+    def nll(self, output: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(output.flatten(0, 1), y.flatten())
+
+    def score(self, output: Tensor, y: Tensor) -> Tensor:
+        return self.nll(output, y) * len(y)
+
+    def figure_of(self, score: float, count: int) -> float:
+        return score / count / math.log(2) / float(self.bytes_per_token)
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {kind.task: kind for kind in (Categorical, Gaussian, NextToken)}
 
 
 def likelihood_of(net: nn.Module) -> Likelihood:

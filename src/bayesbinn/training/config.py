@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
-from ..nn import LIKELIHOODS
 from ..nn.layers import MAGNITUDE, SCALE
 from .methods import ESTIMATORS, METHODS, BayesOptions, Method
-from .models import OWN, TAKES, ModelConfig
+from .models import OWN, TAKES, TEXT, ModelConfig
 from .options import NoOptions, Tables, option, options_of, records
 
 if sys.version_info >= (3, 11):
@@ -30,7 +29,9 @@ class DataOptions:
     data: str = option("digits", "what to learn: digits, mnist, fashion-mnist, cifar10, cifar100, npz:FILE, ...")
     target: str = option("", "column of a table to predict (csv:FILE, parquet:FILE); empty: no table of mixed columns")
     task: str = option(
-        "auto", "what is predicted; auto: as the target of a table shows", choices=("auto", *LIKELIHOODS)
+        "auto",
+        "what is predicted; auto: as the target of a table shows",
+        choices=("auto", "classification", "regression"),
     )
     validation: float = option(0.0, "share of the training set held out for choosing settings", maximum=0.9)
     image_size: int = option(
@@ -46,7 +47,9 @@ class TrainingOptions:
 
     method: str = option("bayesbinn", "how to train", choices=tuple(METHODS))
     epochs: int = option(40, "passes over the training set", 1)
+    epoch_size: int = option(0, "examples in one epoch, the next ones in the next; 0: the whole training set")
     batch_size: int = option(32, "examples in one step (batch norm needs two)", 2)
+    micro_batch: int = option(0, "examples computed at a time, their gradients added up; 0: the whole batch")
     schedule: str = option("cosine", "learning rates over the run", choices=("cosine", "constant"))
     warmup: float = option(0.0, "epochs of linear warm-up")
     class_weight: str = option(
@@ -93,7 +96,7 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         """What takes the place of the options' own defaults beside the settings `given`."""
         # those were chosen on the models of `train`; a network of one's own starts as in a loop of one's own
         method = given.get("method", cls.method)
-        if given.get("model") != OWN or method == "float":
+        if given.get("model") not in (OWN, TEXT) or method == "float":
             return {}
         return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
 

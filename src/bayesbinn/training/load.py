@@ -43,6 +43,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
             "target": "",
             "columns": [],
             "image_size": 0,
+            "tokenizer": "",
         } | description
         shape, num_outputs = tuple(description["input_shape"]), description["num_outputs"]
         end = LIKELIHOODS[description["task"]]()

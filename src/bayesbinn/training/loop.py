@@ -126,14 +126,15 @@ class Trainer:
         self.index, self.task, self.following = index, stream[index], None
         if self.course.blend and index + 1 < len(stream):
             self.following = stream[index + 1]
-        count_data_(self.optimizer, c.method_options, len(self.task.train))
+        count_data_(self.optimizer, c.method_options, self.task.train.y.numel())  # of text: tokens
         size = len(self.task.train) // self.course.share
-        self.batches_per_epoch = size // c.batch_size
+        part = min(size, c.epoch_size or size)
+        self.batches_per_epoch, self.parts = part // c.batch_size, max(1, size // max(1, part))
         self.total_steps = c.epochs * self.batches_per_epoch
         if self.batches_per_epoch == 0:
             whose = f" of {self.task.name}" if len(stream) > 1 else ""
             raise self.world.agreed(
-                UserError(f"batch_size {c.batch_size} exceeds the {size} training examples{whose}: lower it")
+                UserError(f"batch_size {c.batch_size} exceeds the {part} training examples{whose}: lower it")
             )
 
     @property
@@ -161,8 +162,10 @@ class Trainer:
         """This rank's part of the batches that are left of the epoch; the rest of N is dropped."""
         p, c, train = self.progress, self.config, self.task.train
         # every random decision about data comes from this seed, so that a resumed epoch sees the same batches
-        generator = torch.Generator().manual_seed((c.seed << 20) + p.epoch)
+        part = p.epoch % self.parts  # of one pass over the training set
+        generator = torch.Generator().manual_seed((c.seed << 20) + p.epoch - part)
         order = torch.randperm(len(train), generator=generator).to(train.x.device)
+        order = order[part * self.batches_per_epoch * c.batch_size :]
         done, first = self.done - p.batch, p.batch
         for batch in range(self.batches_per_epoch):
             chosen = self.world.part(order[batch * c.batch_size : (batch + 1) * c.batch_size])
@@ -177,14 +180,17 @@ class Trainer:
         self.optimizer.zero_grad()
         inputs, labels = self.course.strategy.batch(x, y)
         nll, score = torch.zeros_like(p.nll_sum), torch.zeros_like(p.score)
-        for sample in range(c.train_samples):
+        size = c.micro_batch or len(labels)
+        parts = [slice(start, start + size) for start in range(0, len(labels), size)]
+        chunks = [(inputs[part], labels[part]) for part in parts] * c.train_samples
+        for i, (own_inputs, own_labels) in enumerate(chunks):
             outputs: list[Tensor] = []
-            last = sample == c.train_samples - 1
-            with nullcontext() if last else self.world.accumulating(self.model):
-                loss = self.loss(self.net, partial(self._evaluate, inputs, labels, outputs))
-                ((loss + self.course.strategy.penalty()) / c.train_samples).backward()  # type: ignore[no-untyped-call]
-            nll += loss.detach() / c.train_samples
-            score += self.likelihood.score(outputs[0], labels) / c.train_samples
+            weight = len(own_labels) / len(labels) / c.train_samples
+            with nullcontext() if i == len(chunks) - 1 else self.world.accumulating(self.model):
+                loss = self.loss(self.net, partial(self._evaluate, own_inputs, own_labels, outputs))
+                ((loss + self.course.strategy.penalty()) * weight).backward()  # type: ignore[no-untyped-call]
+            nll += loss.detach() * weight
+            score += self.likelihood.score(outputs[0], own_labels) / c.train_samples
         self._share(nll, score)
         p.nll_sum += nll
         p.score += score

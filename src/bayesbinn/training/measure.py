@@ -29,6 +29,7 @@ def mode_metrics(
     """
     world, device, likelihood = world or World(), next(net.parameters()).device, likelihood_of(net)
     score, nll = 0.0, 0.0
+    batch_size = max(1, batch_size * len(examples) // examples.y.numel())  # of text: tokens
     with evaluating(net):
         for start in range(0, len(examples), batch_size):
             # every rank takes part in every batch, be its share empty: the layers of a split network are collective

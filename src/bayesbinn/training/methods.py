@@ -260,11 +260,13 @@ METHODS: dict[str, Method] = {
 M = TypeVar("M", bound=nn.Module)
 
 
-def make_binary_(net: M, method: Method, options: Any, estimator: Any, real_ends: bool = False) -> M:
+def make_binary_(
+    net: M, method: Method, options: Any, estimator: Any, real_ends: bool = False, embedding: bool = False
+) -> M:
     """Make `net` what the method trains, in place.
 
     A real network becomes binary, with `real_ends` but for its first and last layer; binary layers keep their λ and
-    get the estimator.
+    get the estimator; an embedding stays real, unless it is asked for.
 
     Raises:
         ValueError: for what `binarize_` refuses, or binary layers where the method has none.
@@ -279,7 +281,8 @@ def make_binary_(net: M, method: Method, options: Any, estimator: Any, real_ends
         layer.binarizer = binarizer
     if not layers:
         start: dict[str, Any] = {"init": options.init, "magnitude": options.magnitude, "scale": options.scale}
-        binarize_(net, binarizer=binarizer, real_ends=real_ends, quiet=True, **start)
+        include: Any = ["*", nn.Embedding] if embedding else "*"
+        binarize_(net, binarizer=binarizer, include=include, real_ends=real_ends, quiet=True, **start)
     if getattr(options, "natural_dtype", "float32") == "bfloat16":
         for _, layer in binary_layers(net):
             layer.natural.data = layer.natural.data.to(torch.bfloat16)

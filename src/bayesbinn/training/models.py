@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown
 from ..nn import Categorical, Likelihood
+from ..nn.gpt import GPT, GPTShape
 from .options import option
 
 
@@ -21,15 +22,23 @@ class ModelConfig:
     """
 
     model: str = option(
-        "mlp", "network; own: of your own code, for bayesbinn.fit", choices=("mlp", "vgg-small", "resnet18", "own")
+        "mlp",
+        "network; own: of your own code, for bayesbinn.fit",
+        choices=("mlp", "vgg-small", "resnet18", "gpt", "own"),
     )
-    width: int = option(256, "units of each hidden layer (mlp)", 1, 10**6)
-    depth: int = option(3, "number of hidden layers (mlp)", maximum=10**4)
+    width: int = option(256, "units of each hidden layer (mlp), of the stream (gpt)", 1, 10**6)
+    depth: int = option(3, "number of hidden layers (mlp), of blocks (gpt)", maximum=10**4)
     width_multiplier: float = option(1.0, "factor on the channels (vgg-small, resnet18)", maximum=1000, above=0)
     dropout: float = option(0.2, "dropout rate before linear layers", maximum=0.99)
     affine: bool = option(True, "learnable scale and shift in batch norm")
     output_scale: bool = option(True, "learnable scale of the logits")
     real_ends: bool = option(False, "keep the first and the last layer real")
+    heads: int = option(4, "attention heads of the queries (gpt)", 1, 1024)
+    kv_heads: int = option(2, "attention heads of keys and values, each for several queries (gpt)", 1, 1024)
+    feed_forward: int = option(0, "width of the feed-forward layers (gpt); 0: three times the width", maximum=10**6)
+    context: int = option(256, "tokens that the network sees (gpt)", 2, 10**6)
+    vocabulary: int = option(256, "tokens of text: 256 are its bytes, more are learned from it (gpt)", 256, 10**6)
+    embedding: str = option("real", "weights of the embedding (gpt)", choices=("real", "binary"))
 
 
 # what each network is built from; the others of these settings have no effect on it
@@ -38,6 +47,7 @@ TAKES = {
     "mlp": ("width", "depth", *_LAYERS),
     "vgg-small": ("width_multiplier", *_LAYERS),
     "resnet18": ("width_multiplier", *_LAYERS),
+    "gpt": ("width", "depth", "heads", "kv_heads", "feed_forward", "context", "vocabulary", "embedding"),
     "own": (),
 }
 
@@ -145,12 +155,25 @@ def resnet18(config: ModelConfig, input_shape: tuple[int, ...], num_classes: int
     return [*layers, *_head(config, channels, num_classes)]
 
 
+def gpt(config: ModelConfig, input_shape: tuple[int, ...], num_tokens: int) -> list[nn.Module]:
+    """A llama-style decoder, see `nn.gpt`."""
+    wide = config.feed_forward or 3 * config.width
+    try:
+        shape = GPTShape(num_tokens, config.width, config.depth, config.heads, config.kv_heads, wide, *input_shape)
+    except ValueError as error:
+        raise UserError(f"model 'gpt': {error}") from None
+    return [GPT(shape)]
+
+
 OWN = "own"  # a network that a person brings: `fit` trains it, and only its own code can build it
+
+TEXT = "gpt"  # the network that takes text, and nothing else
 
 MODELS: dict[str, Callable[[ModelConfig, tuple[int, ...], int], list[nn.Module]]] = {
     "mlp": mlp,
     "vgg-small": vgg_small,
     "resnet18": resnet18,
+    "gpt": gpt,
 }
 
 
@@ -181,6 +204,8 @@ def build_model(
     mean = torch.zeros(input_shape[0]) if mean is None else mean
     std = torch.ones(input_shape[0]) if std is None else std
     layers = MODELS[config.model](config, input_shape, num_classes)
+    if config.model == TEXT:  # tokens are names, not numbers
+        return nn.Sequential(*layers, *ending(end))
     return nn.Sequential(Normalize(mean, std, len(input_shape)), *layers, *ending(end))
 
 

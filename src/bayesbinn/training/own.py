@@ -50,6 +50,8 @@ def check_outputs(net: nn.Module, data: Data, seed: int) -> None:
     Raises:
         UserError: if it does not take the inputs, or has not an output for each class.
     """
+    if data.task == "text":
+        raise UserError(f"{data.name} is text, which fit gives to the model 'gpt' only: train your network in a loop")
     x = data.train.x[:2].cpu().float()
     shape = tuple(x.shape)
     try:

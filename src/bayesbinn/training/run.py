@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..continual import from_tasks
-from ..data import Data, absolute, load_data, to_device
+from ..data import Data, absolute, load_data, load_text, to_device
+from ..data.text import PREFIX as TEXT_PREFIX
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.report import run_page, write_report
@@ -19,7 +21,7 @@ from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
 from ..locks import one_writer
-from ..nn import Categorical, Gaussian, Likelihood, calibrate_
+from ..nn import Categorical, Gaussian, Likelihood, NextToken, calibrate_
 from ..posterior import has_posterior
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, settings_of
@@ -28,7 +30,7 @@ from .distributed import World, connect
 from .load import load_run
 from .logs import OnMetrics, told
 from .loop import Trainer
-from .models import OWN, Normalize, ending
+from .models import OWN, TEXT, Normalize, ending
 from .own import check_outputs, ignored, left_real, restored_on_error
 from .start import begin, binary_, check_augment, check_world, find_device, make_network, optimizer_of, started
 
@@ -146,16 +148,7 @@ def _prepared(
         config, resuming = started(Config, settings, run, resume, world, absolute)
         check_world(config, world)
         device = find_device(config.device)
-        given = config.data if data is None else data
-        found = load_data(
-            given,
-            config.validation,
-            target=config.target,
-            task=config.task,
-            image_size=config.image_size,
-            skip_damaged=config.skip_damaged,
-        )
-        found = to_device(found, device)
+        found = to_device(data_of(config, data), device)
         check_augment(config, found.input_shape)
         likelihood = likelihood_for(found, config)
         notes = [*config.notes, *found.notes]
@@ -179,17 +172,42 @@ def _prepared(
     return trainer, found
 
 
+def data_of(config: Config, given: Any = None) -> Data:
+    """The data of a configuration, or what a person has in memory.
+
+    Raises:
+        UserError: as `load_data` and `load_text`, and for text and a network that do not go together.
+    """
+    given = config.data if given is None else given
+    text = isinstance(given, str) and given.startswith(TEXT_PREFIX)
+    if text != (config.model == TEXT) and config.model != OWN:
+        wanted = f"{TEXT_PREFIX}FILE" if config.model == TEXT else f"--model {TEXT}"
+        raise UserError(f"model {config.model!r} does not learn from data {config.data!r}: take {wanted}")
+    if text:
+        return load_text(given, config.context, config.vocabulary, config.validation)
+    return load_data(
+        given,
+        config.validation,
+        target=config.target,
+        task=config.task,
+        image_size=config.image_size,
+        skip_damaged=config.skip_damaged,
+    )
+
+
 def likelihood_for(data: Data, config: Config) -> Likelihood:
     """The likelihood of the data's task, with the class weights that the configuration asks for.
 
     Raises:
         UserError: for class weights where there are no classes.
     """
-    if data.task == "regression":
+    if data.task != "classification":
         if config.class_weight != "none":
             raise UserError(
-                f"class_weight {config.class_weight!r} is for classes, {data.name} is a regression: leave it out"
+                f"class_weight {config.class_weight!r} is for classes, {data.name} is for {data.task}: leave it out"
             )
+        if data.task == "text":
+            return NextToken(data.bytes_per_token)
         return Gaussian(data.target_mean, data.target_std)
     if config.class_weight == "none":
         return Categorical()
@@ -197,11 +215,17 @@ def likelihood_for(data: Data, config: Config) -> Likelihood:
     return Categorical(len(data.train) / (data.num_classes * counts.float()))
 
 
+def _calibration(net: nn.Module, data: Data, config: Config) -> Tensor | None:
+    """Inputs for the batch norm of a network with a posterior; None where it has neither."""
+    norms = any(isinstance(m, _BatchNorm) for m in net.modules())
+    return data.calibration(config.augment) if norms and has_posterior(net) else None
+
+
 def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World, likelihood: Likelihood) -> Trainer:
     course = Course(
-        from_tasks([(data.train, data.validation or data.test)], data.name),
+        from_tasks([(data.train, data.validation or data.test)], data.name, data.num_outputs),
         part="test" if data.validation is None else "validation",
-        calibration=data.calibration(config.augment) if has_posterior(net) else None,
+        calibration=_calibration(net, data, config),
     )
     description = {
         "model": config.model,
@@ -218,6 +242,7 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "data": data.fingerprint,
         "limits": [list(pair) for pair in data.limits],
         "image_size": data.images.size,
+        "tokenizer": data.tokenizer,
         "config": settings_of(config),
     }
     optimizer = optimizer_of(net, config, len(data.train))
@@ -229,14 +254,18 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     net, config, run, world = trainer.net, trainer.config, trainer.run, trainer.world
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
-    if has_posterior(net):
-        calibrate_(net, data.calibration(config.augment))
+    inputs = _calibration(net, data, config)
+    if inputs is not None:
+        calibrate_(net, inputs)
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)
     result = evaluate_voters(make_voters([net], config.samples), data.test)
     write_report(run / "report.html", run_page([run], net, settings_of(config), data.test.x, result, data.classes))
     del result["figures"]  # they are drawn
     result["train_seconds"] = trainer.progress.seconds
+    if "num_tokens" in result:
+        done = trainer.progress.epoch * trainer.batches_per_epoch * config.batch_size * config.context
+        result["train_tokens_per_second"] = done / trainer.progress.seconds
     made_with = environment() | ({"ranks": world.size} if world.size > 1 else {})
     write_text(run / "evaluation.json", json.dumps({**result, "environment": made_with}, indent=2) + "\n")
     return net.eval(), result

@@ -20,7 +20,7 @@ from .config import Config, make, read_toml, settings_of, to_toml
 from .distributed import World
 from .loop import Trainer
 from .methods import make_binary_, make_optimizer
-from .models import build_model
+from .models import TEXT, build_model
 from .strategies import ContinualConfig
 
 C = TypeVar("C", bound=Config)
@@ -103,7 +103,8 @@ def binary_(net: N, config: Config) -> N:
     """Make a network what the configuration's method trains, in place."""
     with users():
         method, options = config.method_row, config.method_options
-        return make_binary_(net, method, options, config.estimator_options, config.real_ends)
+        embedding = config.model == TEXT and config.embedding == "binary"
+        return make_binary_(net, method, options, config.estimator_options, config.real_ends, embedding)
 
 
 def optimizer_of(net: nn.Module, config: Config, num_train: int) -> NetworkOptimizer:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...files import read_json_lines
 from ..figures import natural_histograms, network_size
-from . import regression
+from . import regression, text
 from .charts import Axis, Series, chart
 from .classes import classes
 from .made import made, size
@@ -19,6 +19,8 @@ from .page import Example, Figure, Page, Section, Table, percent
 from .uncertainty import SCORES, best_score, calibration, called, corruptions, outside, samples, selective, weights
 
 METRICS = {
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity (per token)",
     "rmse": "RMSE",
     "r2": "R²",
     "coverage_50": "share in the 50 % interval",
@@ -127,6 +129,8 @@ def _training(log: Sequence[dict[str, Any]]) -> Section | None:
     ]
     if "accuracy" in last:
         figures.append(pair("Accuracy", "accuracy", Axis("share right", high=1), percent))
+    elif "bits_per_byte" in last:
+        figures.append(pair("Bits per byte", "bits_per_byte", Axis("bits per byte", 0), "{:.4f}".format))
     else:
         figures.append(pair("Error", "rmse", Axis("RMSE", 0), "{:.4g}".format))
     if "kl" in last:
@@ -200,17 +204,20 @@ EXPLAINED = {
         "and accuracy. AURC: mean error rate over all shares answered. For all but accuracy, lower is better."
     ),
     "regression": regression.EXPLAINED,
+    "text": text.EXPLAINED,
 }
 # of each task: the sections between training and weights, those after them, and the tiles above
 PAGES: dict[str, Callable[[dict[str, Any]], Sequence[Section | None]]] = {
     "classification": _classes,
     "regression": regression.sections,
+    "text": text.sections,
 }
 ENDS: dict[str, Callable[[dict[str, Any], Tensor, Sequence[str]], Sequence[Section | None]]] = {
     "classification": _class_ends,
     "regression": regression.ends,
+    "text": text.ends,
 }
-TILES = {"classification": _class_tiles, "regression": regression.tiles}
+TILES = {"classification": _class_tiles, "regression": regression.tiles, "text": text.tiles}
 
 
 def png(image: Tensor) -> str:

@@ -46,6 +46,7 @@ def samples(evaluation: dict[str, Any]) -> Section | None:
     for key, title, y in (
         ("accuracy", "Accuracy", Axis("share right", high=1)),
         ("rmse", "Error", Axis("RMSE")),
+        ("bits_per_byte", "Bits per byte", Axis("bits per byte")),
         ("nll", "Negative log likelihood", Axis("nats per input")),
         ("ece", "Calibration error", Axis("ECE")),
         ("coverage_90", "Share in the 90 % interval", Axis("share of targets", high=1)),
