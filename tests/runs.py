@@ -9,6 +9,7 @@ import torch
 
 from bayesbinn.training.checkpoint import load_checkpoint
 
+TIMES = ("train_seconds", "train_tokens_per_second")
 TINY = {"width": 16, "depth": 1, "samples": 4, "batch_size": 32}
 
 
@@ -50,7 +51,7 @@ def final_state(run: Path) -> dict[str, Any]:
         for part, t in (("m", model), ("t", training))
         for k, v in t.items()
     }
-    evaluation = {k: v for k, v in result.items() if k not in ("environment", "train_seconds")}
+    evaluation = {k: v for k, v in result.items() if k not in ("environment", *TIMES)}
     return {
         "state": {k: v for k, v in state.items() if k != "crc32"},
         "log": log(run),

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import click
 from torch import nn
 
-from ..data import Data, Examples, absolute, load_data
+from ..data import Data, Examples, absolute, load_data, load_text, tokenizer_of
 from ..data.source import some
+from ..data.text import PREFIX
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.ood import ood_inputs
@@ -95,12 +96,15 @@ def evaluate(
     known = {key: description[key] for key in kept}
     known["channels"] = description["input_shape"][0] if len(description["input_shape"]) == 3 else 0
     known["skip_damaged"] = config.skip_damaged
-    own = load_data(config.data, config.validation, **known)
+    own = _data_of(config.data, config, description, known, config.validation)
     changed = _changed(own, loaded)
-    test = own if data is None or absolute(data) == config.data else load_data(data, **known)
+    here = data is None or absolute(data) == config.data
+    test = own if here else _data_of(str(data), config, description, known)
     _check_fits(test, description)
     outside = {name: ood_inputs(name, test) for name in ood}
     show_notes([*test.notes, *changed, *(note for _, notes in outside.values() for note in notes)], quiet)
+    if batch_norm == "own" and own.task == "text":
+        raise UserError("--batch-norm own is for networks with batch norm, this one has none: leave it out")
     calibration = own.calibration(config.augment) if batch_norm == "own" else None
     chosen = make_voters([net for net, _, _ in loaded.values()], samples, voters, seed, calibration)
     _refuse_draws(chosen, samples)
@@ -117,6 +121,17 @@ def evaluate(
         for note in page.notes:
             click.echo(f"note: {note}", err=True)
         click.echo(f"report in {report}", err=True)
+
+
+def _data_of(
+    name: str, config: Config, description: dict[str, Any], known: dict[str, Any], validation: float = 0.0
+) -> Data:
+    if (description["task"] == "text") != name.startswith(PREFIX):
+        wanted = f"{PREFIX}FILE" if description["task"] == "text" else "data with classes or numbers"
+        raise UserError(f"the network learned {config.data}, which is not as {name} is: give {wanted}")
+    if description["task"] == "text":
+        return load_text(name, config.context, config.vocabulary, validation, tokenizer_of(description["tokenizer"]))
+    return load_data(name, validation, **known)
 
 
 def _check_alike(loaded: dict[Path, Loaded], same_data: bool, same_held_out: bool, same_augment: bool) -> None:

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a network into a run folder.",
     "evaluate": "Accuracy, NLL and calibration of a run, for the mode and the mean.",
     "predict": "Classes and their uncertainty for files of inputs.",
+    "generate": "Text from a run of model gpt, and where it is unsure.",
     "continual": "Learn task after task without forgetting.",
     "inspect": "Layers, bits and posterior of a run, or of a .bbnn file.",
     "export": "Write a run as bits: .bbnn, C, ONNX or QONNX.",
