@@ -193,3 +193,31 @@ def test_the_commands(text: str, tmp_path: Path) -> None:
         done = bayesbinn(*arguments)
         assert done.returncode == 2, done.stderr
         assert re.search(message, done.stderr), done.stderr
+
+
+def test_a_run_that_starts_from_another_with_its_posterior_as_the_prior(text: str, tmp_path: Path) -> None:
+    first, other = tmp_path / "first", tmp_path / "other.txt"
+    train({**SETTINGS, "data": text}, first)
+    other.write_text("quite another text, " * 300)
+    same = {**SETTINGS, "data": f"text:{other}", "start": str(first), "epochs": 1}
+    mode = load_run(first)[0].state_dict()
+    distance = {}
+    for name, more in (("free", {}), ("bound", {"prior": "start", "kl_weight": 1e6, "form": "plain", "lr": 0.01})):
+        train({**same, **more}, tmp_path / name)
+        now = load_run(tmp_path / name)[0].state_dict()
+        distance[name] = sum(float((now[k] - mode[k]).abs().mean()) for k in mode if k.endswith("natural"))
+    assert distance["free"] > 0.1
+    assert distance["bound"] < 0.1 * distance["free"]
+    assert log(tmp_path / "bound")[-1]["kl"] < log(tmp_path / "free")[-1]["kl"]
+    train({**same, "epochs": 1}, tmp_path / "free", resume=True)  # it is at its end, and starts nothing anew
+
+
+def test_what_cannot_be_started_from(text: str, tmp_path: Path) -> None:
+    train({**SETTINGS, "data": text, "epochs": 1}, tmp_path / "first")
+    for settings, message in (
+        ({"start": str(tmp_path / "none")}, "none holds no run"),
+        ({"start": str(tmp_path / "first"), "depth": 2}, "checkpoint of .* is of another network"),
+        ({"prior": "start"}, "prior 'start' is the posterior of a run: name it by --start RUN"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train({**SETTINGS, "data": text, **settings}, tmp_path / "run")

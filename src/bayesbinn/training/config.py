@@ -46,6 +46,7 @@ class TrainingOptions:
     """Training: how it is learned, whatever the method."""
 
     method: str = option("bayesbinn", "how to train", choices=tuple(METHODS))
+    start: str = option("", "RUN: begin with its network, learned on other data; empty: begin anew")
     epochs: int = option(40, "passes over the training set", 1)
     epoch_size: int = option(0, "examples in one epoch, the next ones in the next; 0: the whole training set")
     batch_size: int = option(32, "examples in one step (batch norm needs two)", 2)

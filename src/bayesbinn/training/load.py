@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..continual import set_task
 from ..errors import UserError
@@ -29,11 +29,9 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         UserError: if `run` is no run, or its checkpoint is missing, damaged or of another network.
     """
     run, found = Path(run), find_device(device)
-    if not (run / "config.toml").exists():
-        raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
+    model, _, state = load_run_state(run)
     settings = read_toml(run / "config.toml")
     config = make(kind_of(settings), settings)
-    model, _, state = load_checkpoint(run)
     try:
         description = state["description"]
         check_description(description, {"model": config.model, "method": config.method}, run)
@@ -55,6 +53,32 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
     load_state(net, model, run)
     set_task(net, max(0, begun - 1) // config.epochs)
     return net.eval(), config, {**description, "input_shape": shape}
+
+
+def begin_with_(net: nn.Module, config: Config) -> None:
+    """Give `net` the parameters of the run that the configuration starts from.
+
+    Raises:
+        UserError: if there is none, it is the prior's alone, or it has another network.
+    """
+    if not config.start:
+        if getattr(config.method_options, "prior", "uniform") == "start":
+            raise UserError("prior 'start' is the posterior of a run: name it by --start RUN")
+        return
+    run = Path(config.start)
+    model, _, _ = load_run_state(run)
+    load_state(net, model, run)
+
+
+def load_run_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """The checkpoint of a run, see `load_checkpoint`.
+
+    Raises:
+        UserError: if `run` is no run, or its checkpoint is missing or damaged.
+    """
+    if not (run / "config.toml").exists():
+        raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
+    return load_checkpoint(run)
 
 
 def check_one_task(run: Path, config: Config) -> None:

@@ -89,6 +89,7 @@ class RuleOptions(BinaryOptions):
 
     lr: float = option(LR, "step size: in units of λ, or the share ρ of λ that a step replaces (form plain)")
     kl_weight: float = option(KL_WEIGHT, "weight of the KL term; 1 is Bayes, less is colder", above=0)
+    prior: str = option("uniform", "λ₀: uniform, or the posterior of the --start", choices=("uniform", "start"))
     num_data: int = option(0, "N in the ELBO; 0: the size of the training set (of each task)", maximum=10**15)
     form: str = option(
         FORM, "of the step: plain, or adaptive with one scale per tensor, row and column, or weight", choices=FORMS

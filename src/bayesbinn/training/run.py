@@ -27,12 +27,22 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, settings_of
 from .course import Callbacks, Course
 from .distributed import World, connect
-from .load import load_run
+from .load import begin_with_, load_run
 from .logs import OnMetrics, told
 from .loop import Trainer
 from .models import OWN, TEXT, Normalize, ending
 from .own import check_outputs, ignored, left_real, restored_on_error
-from .start import begin, binary_, check_augment, check_world, find_device, make_network, optimizer_of, started
+from .start import (
+    absolute_path,
+    begin,
+    binary_,
+    check_augment,
+    check_world,
+    find_device,
+    make_network,
+    optimizer_of,
+    started,
+)
 
 
 def train(
@@ -152,7 +162,7 @@ def _prepared(
         check_augment(config, found.input_shape)
         likelihood = likelihood_for(found, config)
         notes = [*config.notes, *found.notes]
-        config = replace(config, data=absolute(config.data))
+        config = replace(config, data=absolute(config.data), start=absolute_path(config.start))
         torch.manual_seed(config.seed)
         if net is None:
             net = make_network(config, found.input_shape, found.num_outputs, found.mean, found.std, likelihood)
@@ -161,6 +171,8 @@ def _prepared(
             notes += ignored(net, config)
             net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net, *ending(likelihood))
             binary_(net, config)
+        if not resuming:
+            begin_with_(net, config)
         notes += left_real(net, config)
         net.to(device)
         for note in notes if world.main else ():
@@ -246,6 +258,8 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "config": settings_of(config),
     }
     optimizer = optimizer_of(net, config, len(data.train))
+    if getattr(config.method_options, "prior", "uniform") == "start":
+        optimizer.set_prior_to_posterior()
     return Trainer(net, optimizer, course, config, run, description, world, likelihood)
 
 

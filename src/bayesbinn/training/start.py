@@ -56,6 +56,7 @@ def started(
         stored = settings_of(config)
         for key, value in settings.items():
             value = absolute(value) if key == "data" and isinstance(value, str) else value
+            value = absolute_path(value) if key == "start" else value
             if key in stored and stored[key] != value:
                 raise UserError(f"{run} was started with {key} = {stored[key]!r}, not {value!r}: resume it unchanged")
         make(kind, stored, settings)  # names that do not exist
@@ -67,6 +68,11 @@ def started(
     if config.threads:
         torch.set_num_threads(config.threads)
     return config, resuming
+
+
+def absolute_path(path: str) -> str:
+    """A path that means the same in every working directory; "" stays."""
+    return path and str(Path(path).expanduser().absolute())
 
 
 def begin(trainer: Trainer, resuming: bool) -> None:

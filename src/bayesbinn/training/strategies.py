@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..optim import BiMU, NetworkOptimizer, Palimpsest
 from .config import Config
 from .methods import ESTIMATORS, METHODS, BinaryOptions, Method, estimated
+from .models import TEXT
 from .options import NoOptions, Tables, option
 
 FOLDER = "tasks:"  # how the name of a stream of one's own begins
@@ -241,6 +242,10 @@ class ContinualConfig(StreamOptions, Config):
             raise UserError("continual takes no validation: leave it out")
         if self.task == "regression" or self.class_weight != "none":
             raise UserError("continual learns classes, all of one weight: leave task regression and class_weight out")
+        if self.start or getattr(self.method_options, "prior", "uniform") == "start":
+            raise UserError("continual begins anew and has priors of its own (--strategy prior): leave start out")
+        if self.model == TEXT:
+            raise UserError("continual learns classes, model 'gpt' text: use train --start RUN --prior start")
         if getattr(self.method_options, "cooling", 1.0) != 1.0:
             raise UserError("continual takes no cooling: leave it out")
         if self.blend and row.boundaries:
