@@ -55,8 +55,8 @@ class GGUFReport:
     def __str__(self) -> str:
         return (
             f"{self.num_bytes:,} bytes, {2 * (self.binary + self.real):,} for the weights in float16: {self.binary:,} "
-            f"weights of one bit, {self.real:,} real; read again and the same; float16 rounds a number by at most 1/2048, "
-            f"which moves a logit by at most {self.difference:.1e} on {self.tokens} tokens"
+            f"weights of one bit, {self.real:,} real; read again and the same; float16 rounds a number by at most "
+            f"1/2048, which moves a logit by at most {self.difference:.1e} on {self.tokens} tokens"
         )
 
 
