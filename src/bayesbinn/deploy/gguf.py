@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..files import writer
+from ..nn.convert import binary_layers
 from ..nn.draws import draw, fixed_weights, generator_for
 from ..nn.gpt import BASE, EPS, GPT, GPTShape
 from ..nn.inputs import evaluating
@@ -87,12 +88,14 @@ def save_gguf(
         ImportError: without the package gguf.
         ValueError: for another network, sizes that Q1_0 cannot hold, or a sample of a network without a posterior.
 
+    >>> import tempfile
     >>> from bayesbinn.data.tokens import written
     >>> from bayesbinn.nn import binarize_
     >>> net = GPT(GPTShape(256, width=128, depth=1, heads=2, kv_heads=1, feed_forward=128, context=8))
-    >>> report = save_gguf(binarize_(net, quiet=True), getfixture("tmp_path") / "net.gguf", *written(""))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = save_gguf(binarize_(net, quiet=True), f"{folder}/net.gguf", *written(""))
     >>> report.binary, report.real
-    (147456, 33152)
+    (131072, 33152)
     """
     found = next(iter(net.children()), net) if isinstance(net, nn.Sequential) else net
     if not isinstance(found, GPT):
@@ -142,21 +145,23 @@ class _Part:
 
 
 def _check_sizes(net: GPT) -> None:
-    """Refuse matrices whose rows are no whole blocks."""
-    shape = net.shape
-    for setting, size, step, names in (
-        ("width", shape.width, math.lcm(BLOCK, 2 * shape.heads), "attn_q ffn_gate output"),
-        ("feed_forward", shape.feed_forward, BLOCK, "ffn_down"),
-    ):
-        if size % BLOCK and any(
-            isinstance(m, BinaryLayer) for n, m in net.named_modules() if n.split(".")[-1] in names
-        ):
-            below = size // step * step
-            near = " or ".join(str(value) for value in (below, below + step) if value)
-            raise ValueError(
-                f"{setting} {size} is no multiple of {BLOCK}, the weights of a block of GGUF's Q1_0: train with "
-                f"{setting} {near}"
-            )
+    """Refuse ±1 matrices whose rows are no whole blocks."""
+    for name, layer in binary_layers(net):
+        size = layer.natural.shape[-1]
+        if isinstance(layer, BinaryEmbedding) or size % BLOCK == 0:
+            continue
+        setting, step = ("feed_forward", BLOCK) if name.endswith("ffn_down") else ("width", _step(net.shape))
+        below = size // step * step
+        near = " or ".join(str(value) for value in (below, below + step) if value)
+        raise ValueError(
+            f"{setting} {size} is no multiple of {BLOCK}, the weights of a block of GGUF's Q1_0: train with "
+            f"{setting} {near}"
+        )
+
+
+def _step(shape: GPTShape) -> int:
+    """Widths that are whole blocks, and an even number for each head, are the multiples of this."""
+    return math.lcm(BLOCK, 2 * shape.heads)
 
 
 def _drawn(net: GPT, sample: int, seed: int) -> dict[str, Tensor]:
