@@ -15,7 +15,7 @@ from bayesbinn import binarize_, binarizers
 from bayesbinn.cli import main
 from bayesbinn.data.tokens import BytePairs, Bytes, learn_byte_pairs, written
 from bayesbinn.deploy import read_gguf, save_gguf
-from bayesbinn.deploy.gguf import logits
+from bayesbinn.deploy.gguf_reader import logits
 from bayesbinn.nn import NextToken, binary_layers
 from bayesbinn.nn.gpt import GPT, GPTShape
 from bayesbinn.posterior import draw, sampled_weights
