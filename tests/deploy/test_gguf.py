@@ -296,6 +296,16 @@ def test_sample_is_for_gguf(runs: Path) -> None:
     assert "--sample is for gguf, not for bbnn" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["bbnn", "web", "c"])
+def test_other_formats_name_the_one_that_fits(runs: Path, kind: str) -> None:
+    done = CliRunner().invoke(main, ["export", str(runs / "run"), "--format", kind])
+    assert done.exit_code == 2
+    assert (
+        f"holds a decoder of text, which a .bbnn file and what is made of one cannot: bayesbinn export {runs}/run"
+        in (done.stderr)
+    )
+
+
 def test_without_the_package(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     done = export(runs / "run", "--output", runs / "refused.gguf")

@@ -148,6 +148,11 @@ def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations:
         raise UserError(f"no file at {run}: write one with bayesbinn export RUN --output {run}")
     net, config, description = load_run(run)
     check_one_task(run, config)
+    if description["task"] == "text":
+        raise UserError(
+            f"{run} holds a decoder of text, which a .bbnn file and what is made of one cannot: bayesbinn export {run} "
+            "--format gguf writes it for llama.cpp"
+        )
     shape = tuple(description["input_shape"])
     if any(description["offset"]):
         raise UserError(
