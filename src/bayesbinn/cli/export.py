@@ -15,10 +15,11 @@ from ..nn import likelihood_of
 from ..posterior import has_posterior
 from ..training import load_run
 from ..training.load import check_one_task
+from .gguf import export_gguf
 from .notes import refuse_options, show_notes
 from .page import page_of
 
-ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx"}
+ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx", "gguf": ".gguf"}
 FOLDERS = ("c", "web")
 WEB_SAMPLES = 8
 
@@ -43,6 +44,9 @@ def num_bytes(text: str) -> int:
     "--samples", type=int, help=f"Posterior samples beside the mode (bbnn: default 0; web: default {WEB_SAMPLES})."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
+@click.option(
+    "--sample", type=click.IntRange(1), help="This one of the posterior's draws, in place of the mode (gguf only)."
+)
 @click.option("--activations", type=click.Choice(["int6", "int8", "int16"]), default="int8", show_default=True)
 @click.option(
     "--target", type=click.Choice(list(TARGETS)), default="any", show_default=True, help="Processor (c only)."
@@ -52,12 +56,28 @@ def num_bytes(text: str) -> int:
 @click.option("--arduino", is_flag=True, help="The folder is a library for the Arduino IDE and PlatformIO (c only).")
 @click.option("-q", "--quiet", is_flag=True, help="No notes.")
 def export(
-    run: Path, kind: str, output: Path | None, samples: int | None, seed: int, activations: str, quiet: bool, **c: Any
+    run: Path,
+    kind: str,
+    output: Path | None,
+    samples: int | None,
+    seed: int,
+    sample: int | None,
+    activations: str,
+    quiet: bool,
+    **c: Any,
 ) -> None:
-    """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, a web page, or an ONNX or QONNX model."""
+    """Write a RUN (or a .bbnn file) as bits: a .bbnn file, a folder of C, a web page, an ONNX or QONNX model, or GGUF.
+
+    GGUF is for decoders of text (--model gpt), which llama.cpp runs.
+    """
     if kind == "bbnn" and run.is_file():
         raise UserError(f"{run} is a file of bits already: copy it, or choose another --format")
-    if kind not in ("bbnn", "web"):
+    if kind == "gguf":
+        refuse_options("--{} is for bbnn and web: a gguf file holds one network, see --sample", "samples")
+        refuse_options("--{} has no effect here, llama.cpp chooses its activations", "activations")
+    else:
+        refuse_options(f"--{{}} is for gguf, not for {kind}", "sample")
+    if kind not in ("bbnn", "web", "gguf"):
         refuse_options(f"--{{}} is for bbnn and web, the format {kind} holds the mode alone", "samples", "seed")
     if kind != "c":
         refuse_options(f"--{{}} is for c, not for {kind}", "target", "ram", "flash", "arduino")
@@ -67,7 +87,9 @@ def export(
         refuse_options("--{} has no effect here, the activations of qonnx stay float", "activations")
     if kind != "web":
         samples = samples or 0
-    if samples == 0:
+    if kind == "gguf" and not sample:
+        refuse_options("--{} has no effect without --sample: the mode is not drawn", "seed")
+    if samples == 0 and kind != "gguf":
         refuse_options("--{} has no effect without --samples: the mode is not drawn", "seed")
     folder = (output or run).absolute().parent
     if not folder.is_dir():
@@ -79,6 +101,11 @@ def export(
     if target.exists() and target.is_dir() != (kind in FOLDERS):
         need, found = ("folder", "file") if kind in FOLDERS else ("file", "folder")
         raise UserError(f"{target} is a {found}, the format {kind} is written as a {need}: choose another --output")
+    if kind == "gguf":
+        report = export_gguf(run, target, sample or 0, seed)
+        show_notes((*report.notes, str(report)), quiet)
+        click.echo(f"wrote {target}")
+        return
     raw = packed_bytes(run, samples, seed, activations)
     if kind == "bbnn":
         write_bytes(target, raw)
@@ -121,6 +148,11 @@ def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations:
         raise UserError(f"no file at {run}: write one with bayesbinn export RUN --output {run}")
     net, config, description = load_run(run)
     check_one_task(run, config)
+    if description["task"] == "text":
+        raise UserError(
+            f"{run} holds a decoder of text, which a .bbnn file and what is made of one cannot: bayesbinn export {run} "
+            "--format gguf writes it for llama.cpp"
+        )
     shape = tuple(description["input_shape"])
     if any(description["offset"]):
         raise UserError(

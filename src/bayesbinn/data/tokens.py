@@ -104,6 +104,26 @@ def tokenizer_of(text: str) -> Tokenizer:
         raise UserError(f"the stored tokenizer cannot be read: {error}") from None
 
 
+def written(text: str) -> tuple[list[str], list[str]]:
+    """(tokens, merges) of what `to_json` gave, each token in byte-level characters, a merge as two tokens and a space.
+
+    Raises:
+        UserError: for text that is no byte-pair encoding.
+
+    >>> tokens, merges = written(Bytes().to_json())
+    >>> tokens[ord("a")], tokens[ord(" ")], len(tokens), merges
+    ('a', 'Ġ', 256, [])
+    """
+    if not text:
+        return sorted(table := _bytes_of(), key=table.__getitem__), []
+    try:
+        model = json.loads(text)["model"]
+        tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        return tokens, [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the stored tokenizer cannot be read: {error!r}") from None
+
+
 def _library() -> Any:
     try:
         import tokenizers

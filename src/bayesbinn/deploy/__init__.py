@@ -21,3 +21,6 @@ from .export_web import to_web as to_web
 from .file import load_program as load_program
 from .file import pack as pack
 from .file import save as save
+from .gguf import GGUFReport as GGUFReport
+from .gguf import save_gguf as save_gguf
+from .gguf_reader import read_gguf as read_gguf
