@@ -51,6 +51,33 @@ BBN_PUBLIC int64_t bbn_num_outputs(const bbn_net *net);
 /* When no call of it is running. */
 BBN_PUBLIC void bbn_free(bbn_net *net);
 
+/* A decoder of text, of llama's architecture, whose matrices are +1 and -1; see runtime/decoder.py. */
+typedef struct bbn_decoder bbn_decoder;
+
+enum { BBN_MAX_DECODER = 1 << 24 }; /* of each size */
+
+typedef struct {
+    int64_t vocabulary, width, depth, heads, kv_heads, feed_forward, context;
+    int32_t binary_embedding;
+    float eps, base; /* of RMSNorm and of the rotary positions */
+} bbn_decoder_shape;
+
+/* NULL with a sentence in `error`.  `bits` are the matrices (outputs, inputs), each in whole bytes, a set bit is +1:
+ * the embedding if it is binary, of each block queries, keys and values as one, output, gate and up as one, down; then
+ * the output.  `floats`: the embedding (V, D) or its scales (D); of each block the norm (D), the scales of queries, keys
+ * and values and of the output, the norm (D), the scales of gate and up and of down; the last norm (D), the scales of
+ * the output (V).  Both are copied. */
+BBN_PUBLIC bbn_decoder *bbn_decoder_create(const bbn_decoder_shape *shape, const uint8_t *bits, int64_t num_bytes,
+                                           const float *floats, int64_t num_floats, int isa, char *error,
+                                           int error_size);
+
+/* The logits (V) of what follows `count` more tokens; BBN_OUT_OF_RANGE for a token that is none, or more than the context
+ * holds, and then nothing is done.  One call at a time. */
+BBN_PUBLIC int bbn_decoder_run(bbn_decoder *decoder, const int64_t *tokens, int64_t count, float *logits,
+                               int64_t num_logits);
+BBN_PUBLIC void bbn_decoder_reset(bbn_decoder *decoder); /* no token has been seen */
+BBN_PUBLIC void bbn_decoder_free(bbn_decoder *decoder);
+
 /* Training: what the Bayesian learning rule does for each weight, in one pass over memory.  Tensors are contiguous, of n
  * elements, float32 or (as `BBN_BFLOAT16` says) the upper halves of float32. */
 enum { BBN_FLOAT32, BBN_BFLOAT16 };

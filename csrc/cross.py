@@ -18,18 +18,18 @@ ZIG = "0.17.1"
 CSRC = Path(__file__).resolve().parent
 SHIPPED = CSRC.parent / "src" / "bayesbinn" / "deploy" / "web" / "runtime.wasm"
 COMMON = ["claim", "float_ops", "isa", "layer", "memory", "net", "portable", "predict", "program", "run"]
-TRAINED: dict[str, list[str]] = {"pool": [], "training": [], "training_portable": []}
+DESKTOP: dict[str, list[str]] = {"decoder": [], "pool": [], "training": [], "training_portable": []}
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vpopcntdq", "-mavx512vnni"]
 # the files of one instruction set are compiled for it, and no others
 OWN: dict[str, dict[str, list[str]]] = {
     "x86_64": {
-        **TRAINED,
+        **DESKTOP,
         "avx2": ["-mavx2"],
         "training_avx2": ["-mavx2"],
         "avx512": ["-mavx2", *AVX512, "-mprefer-vector-width=512"],
         "training_avx512": ["-mavx2", *AVX512, "-mprefer-vector-width=512"],
     },
-    "aarch64": {**TRAINED, "neon": [], "training_neon": []},
+    "aarch64": {**DESKTOP, "neon": [], "training_neon": []},
     "wasm32": {"pool_alone": [], "wasm": ["-msimd128"]},
 }
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]

@@ -126,6 +126,6 @@ static void real(const float *weights, const float *const *x, int pixels, int64_
     .real = real, .range = range, .quantize8 = quantize8, .quantize16 = quantize16, .finish = finish,                \
     .affine = affine, .add = add, .clamp = clamp, .accumulate = accumulate, .maximum = maximum,                      \
     .multiply = multiply, .signed_add = signed_add, .product = product, .function = function, .softmax = softmax,    \
-    .normalize = normalize
+    .normalize = normalize, .attend = attend
 
 #endif

@@ -40,14 +40,6 @@ static inline float bbn_erf(float x) {
     return x < 0.0f ? -y : y;
 }
 
-/* in the order of `operation.FUNCTIONS` */
-typedef enum {
-    BBN_SIGMOID, BBN_TANH, BBN_SILU, BBN_GELU, BBN_GELU_TANH, BBN_MISH, BBN_ELU, BBN_LEAKY_RELU, BBN_HARDSIGMOID,
-    BBN_HARDSWISH, BBN_NUM_FUNCTIONS
-} bbn_function;
-
-_Static_assert((int)BBN_NUM_FUNCTIONS == BBN_MAX_FUNCTION + 1, "program.h knows the number of functions");
-
 #define BBN_EACH(expression)                     \
     for (int64_t i = 0; i < n; i++) {            \
         const float v = x[i];                    \
@@ -105,6 +97,31 @@ static void softmax(const float *restrict x, int64_t n, float *restrict out) {
     for (int64_t i = 0; i < n; i++) out[i] = bbn_exp(x[i] - high);
     const float total = bbn_lane_sum(out, n, 0);
     for (int64_t i = 0; i < n; i++) out[i] = out[i] / total;
+}
+
+static inline float bbn_lane_dot(const float *restrict x, const float *restrict y, int64_t n) {
+    float lanes[BBN_LANES] = {0};
+    int64_t i = 0;
+    for (; i + BBN_LANES <= n; i += BBN_LANES)
+        for (int j = 0; j < BBN_LANES; j++) lanes[j] = lanes[j] + x[i + j] * y[i + j];
+    for (int j = 0; i < n; i++, j++) lanes[j] = lanes[j] + x[i] * y[i];
+    return bbn_halves(lanes);
+}
+
+/* softmax(K q / sqrt(head)) V for `length` keys and values */
+static void attend(const float *restrict q, const float *restrict keys, const float *restrict values, int64_t length,
+                   int64_t head, float *restrict scores, float *restrict out) {
+    const float factor = 1.0f / sqrtf((float)head);
+    float low = 0, high = -INFINITY;
+    for (int64_t t = 0; t < length; t++) scores[t] = bbn_lane_dot(q, keys + t * head, head) * factor;
+    range(scores, length, &low, &high);
+    for (int64_t t = 0; t < length; t++) scores[t] = bbn_exp(scores[t] - high);
+    const float inverse = 1.0f / bbn_lane_sum(scores, length, 0);
+    for (int64_t i = 0; i < head; i++) out[i] = 0;
+    for (int64_t t = 0; t < length; t++, values += head) {
+        const float share = scores[t] * inverse;
+        for (int64_t i = 0; i < head; i++) out[i] = out[i] + share * values[i];
+    }
 }
 
 static void normalize(const float *restrict x, int64_t n, int center, float eps, float *restrict out) {

@@ -70,6 +70,9 @@ typedef struct bbn_kernels {
     void (*function)(int which, const float *x, int64_t n, float parameter, float *out);
     void (*softmax)(const float *x, int64_t n, float *out);
     void (*normalize)(const float *x, int64_t n, int center, float eps, float *out);
+    /* of one head: `scores` is room for `length` numbers */
+    void (*attend)(const float *q, const float *keys, const float *values, int64_t length, int64_t head, float *scores,
+                   float *out);
     /* acc[i] += sign[i] * level[i], for depthwise convolutions */
     void (*signed_add)(const int32_t *level, const int8_t *sign, int64_t n, int32_t *acc);
 } bbn_kernels;

@@ -124,7 +124,7 @@ static int read_float(const reader *r, const int64_t *w, bbn_op *op) {
             return fail(r, "second input");
         return 0;
     case BBN_FUNCTION:
-        if (!within(variant, 0, BBN_MAX_FUNCTION)) return fail(r, "function");
+        if (!within(variant, 0, BBN_NUM_FUNCTIONS - 1)) return fail(r, "function");
         return op->parameter - op->parameter == 0 ? 0 : fail(r, "parameter");
     case BBN_NORMALIZE:
         op->groups = w[BBN_W_GROUPS];

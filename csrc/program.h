@@ -10,7 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BBN_MAX_FUNCTION = 9 }; /* of functions.h */
+/* in the order of `operation.FUNCTIONS`; functions.h has them */
+typedef enum {
+    BBN_SIGMOID, BBN_TANH, BBN_SILU, BBN_GELU, BBN_GELU_TANH, BBN_MISH, BBN_ELU, BBN_LEAKY_RELU, BBN_HARDSIGMOID,
+    BBN_HARDSWISH, BBN_NUM_FUNCTIONS
+} bbn_function;
 enum { BBN_HEADER_WORDS = 5, BBN_OP_WORDS = 48, BBN_MAX_DIMS = 8 };
 
 typedef enum {

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import UserError
 
-ABI = 6
+ABI = 7
 STEM = "_bayesbinn"
 # result and arguments of what csrc/bayesbinn.h declares; a job is the bytes of its struct
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -34,6 +34,13 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bbn_num_inputs": (c_int64, (c_void_p,)),
     "bbn_num_outputs": (c_int64, (c_void_p,)),
     "bbn_free": (None, (c_void_p,)),
+    "bbn_decoder_create": (
+        c_void_p,
+        (c_char_p, c_void_p, c_int64, c_void_p, c_int64, c_int, c_char_p, c_int),
+    ),
+    "bbn_decoder_run": (c_int, (c_void_p, c_void_p, c_int64, c_void_p, c_int64)),
+    "bbn_decoder_reset": (None, (c_void_p,)),
+    "bbn_decoder_free": (None, (c_void_p,)),
     "bbn_draw": (c_int, (c_char_p, c_int, c_int)),
     "bbn_update": (c_int, (c_char_p, c_int, c_int)),
 }

@@ -1,4 +1,4 @@
-"""A torch network of text, one token at a time: what `runtime.generation` asks."""
+"""A network of text, one token at a time, as `runtime.generation` asks it: in torch, or packed."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from .nn.draws import draw, fixed_weights, generator_for
 from .nn.gpt import GPT, Cache
 from .nn.inputs import evaluating
+from .nn.layers import BinaryLayer
 from .posterior import has_posterior
+from .runtime.decoder import Decoder, Floats, Matrix
 from .runtime.generation import Array
 
 
@@ -30,10 +32,7 @@ class Steps:
     """
 
     def __init__(self, net: nn.Module, weights: dict[str, Tensor] | None = None) -> None:
-        found = [module for module in net.modules() if isinstance(module, GPT)]
-        if len(found) != 1:
-            raise ValueError(f"text comes from a network with one GPT, this {type(net).__name__} has {len(found)}")
-        self.net, self.gpt, self.weights = net, found[0], weights
+        self.net, self.gpt, self.weights = net, gpt_of(net), weights
         self.cache: Cache = []
 
     @property
@@ -58,6 +57,49 @@ class Steps:
             logits = self.gpt(torch.tensor([list(tokens)], device=device), self.cache)
         last: Array = logits[0, -1].float().cpu().numpy()
         return last
+
+
+def gpt_of(net: nn.Module) -> GPT:
+    """The `GPT` of a network.
+
+    Raises:
+        ValueError: for a network that has not one.
+    """
+    found = [module for module in net.modules() if isinstance(module, GPT)]
+    if len(found) != 1:
+        raise ValueError(f"text comes from a network with one GPT, this {type(net).__name__} has {len(found)}")
+    return found[0]
+
+
+def decoder_of(net: nn.Module, weights: dict[str, Tensor] | None = None) -> Decoder:
+    """The network packed: one bit a weight, activations in 8 bits.
+
+    Args:
+        net: a `GPT` whose matrices are binary, or what ends with its likelihood.
+        weights: as from `draw` of `net`; None: the mode.
+
+    Raises:
+        ValueError: for a real matrix, or a network without a `GPT`.
+    """
+    gpt = gpt_of(net)
+    names = {module: name for name, module in net.named_modules()}
+    tensors: dict[str, Floats | Matrix] = {}
+    for name, module in gpt.named_modules():
+        if isinstance(module, BinaryLayer):
+            signs = module.weight if weights is None else weights[names[module]]
+            tensors[name] = signs.to(torch.int8).cpu().numpy(), module.scales.cpu().float().numpy()
+        elif isinstance(module, nn.RMSNorm | nn.Embedding):
+            tensors[name] = module.weight.detach().float().cpu().numpy()
+    return Decoder(gpt.shape, tensors)
+
+
+def decoders_of(net: nn.Module, num_samples: int = 0, seed: int = 0) -> list[Decoder]:
+    """As `steps_of`, packed.
+
+    Raises:
+        ValueError: as `steps_of` and `decoder_of`.
+    """
+    return [decoder_of(net, steps.weights) for steps in steps_of(net, num_samples, seed)]
 
 
 def steps_of(net: nn.Module, num_samples: int = 0, seed: int = 0) -> list[Steps]:

@@ -1,52 +1,14 @@
 """A llama-style decoder of text: ordinary float modules, made binary as any other network (`binarize_`)."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..runtime.decoder import BASE as BASE
+from ..runtime.decoder import EPS as EPS
+from ..runtime.decoder import GPTShape as GPTShape
+
 Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, KV heads, T, head) each
-
-
-@dataclass(frozen=True)
-class GPTShape:
-    """How large a `GPT` is.
-
-    Attributes:
-        vocabulary: V, number of tokens.
-        width: D, of the stream that the blocks read and write.
-        depth: number of blocks.
-        heads: of queries; each is D / heads wide.
-        kv_heads: of keys and values, each shared by heads / kv_heads queries (Ainslie et al., 2023).
-        feed_forward: width of the feed-forward layer.
-        context: T, the longest text, in tokens.
-
-    Raises:
-        ValueError: for numbers that do not go together.
-    """
-
-    vocabulary: int
-    width: int
-    depth: int
-    heads: int
-    kv_heads: int
-    feed_forward: int
-    context: int
-
-    def __post_init__(self) -> None:
-        if self.width % self.heads or self.width // self.heads % 2:
-            raise ValueError(
-                f"width {self.width} is not an even number for each of {self.heads} heads: take a multiple of "
-                f"{2 * self.heads}"
-            )
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}: change one of them")
-
-    @property
-    def head(self) -> int:
-        """Width of one head."""
-        return self.width // self.heads
 
 
 class GPT(nn.Module):
@@ -142,9 +104,6 @@ class Block(nn.Module):
         )
         out: Tensor = self.attn_output(y.transpose(1, 2).reshape(batch, length, width).to(h.dtype))
         return out
-
-
-EPS, BASE = 1e-5, 10_000.0
 
 
 def rotations(context: int, head: int) -> tuple[Tensor, Tensor]:
