@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from bayesbinn import binarize_, binarizers
 from bayesbinn.cli import main
-from bayesbinn.data.tokens import BytePairs, Bytes, learn_byte_pairs, written
+from bayesbinn.data.tokens import BytePairs, Bytes, learn_byte_pairs, read_written, written
 from bayesbinn.deploy import read_gguf, save_gguf
 from bayesbinn.deploy.gguf_reader import logits
 from bayesbinn.nn import NextToken, binary_layers
 from bayesbinn.nn.gpt import GPT, GPTShape
 from bayesbinn.posterior import draw, sampled_weights
+from bayesbinn.runtime.decoder import Decoder
+from bayesbinn.runtime.gguf import open_gguf
 from bayesbinn.training import load_run, train
 from experiments.llama_cpp import LlamaCpp, greedy, measure, unpack
 
@@ -311,3 +313,56 @@ def test_without_the_package(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     done = export(runs / "run", "--output", runs / "refused.gguf")
     assert done.exit_code == 2
     assert "the format gguf needs the package gguf: pip install 'bayesbinn[gguf]'" in done.stderr
+
+
+@pytest.mark.parametrize("vocabulary", [256, 300])
+def test_generate_reads_the_file(vocabulary: int, tmp_path: Path) -> None:
+    tokenizer: Any = Bytes() if vocabulary == 256 else learn_byte_pairs([TEXT * 9], vocabulary)
+    file = tmp_path / "net.gguf"
+    net = gpt(tokenizer.vocabulary)
+    save_gguf(net, file, *written(tokenizer.to_json()))
+    facts, _ = open_gguf(file)
+    again = read_written(facts["tokenizer.ggml.tokens"], facts["tokenizer.ggml.merges"])
+    raw = TEXT.encode()
+    assert again.encode(raw).tolist() == tokenizer.encode(raw).tolist()
+    assert again.decode(again.encode(raw)) == raw
+    decoder, tokens = Decoder.from_gguf(file), tokenizer.encode(raw).tolist()[:20]
+    found, whole = decoder.prompt(tokens), net(torch.tensor([tokens]))[0, -1].detach().numpy()
+    assert np.abs(found - whole).max() < 0.05 * np.abs(whole).max()
+    done = CliRunner().invoke(main, ["generate", str(file), "--prompt", "The", "--length", "5"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("The")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "says"),
+    [
+        (b"", (), "is no GGUF file that can be read"),
+        (b"GGUF" + bytes(100), (), "is no GGUF file that can be read"),
+        (None, ("--samples", "2"), "--samples draws from a run"),
+        (None, ("--device", "cpu"), "--device is for a run"),
+    ],
+)
+def test_files_that_do_not_write(content: bytes | None, options: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    file = tmp_path / "net.gguf"
+    if content is None:
+        save_gguf(gpt(), file, *written(""))
+    else:
+        file.write_bytes(content)
+    done = CliRunner().invoke(main, ["generate", str(file), *options])
+    assert done.exit_code == 2, done.output
+    assert says in done.output
+
+
+def test_scales_that_differ_within_a_row(tmp_path: Path) -> None:
+    file = tmp_path / "net.gguf"
+    save_gguf(gpt(), file, *written(""))
+    tensors = open_gguf(file)[1]
+    raw = bytearray(file.read_bytes())
+    signs, scales = tensors["blk.1.ffn_down"]
+    row = np.float16(scales[0, 0]).tobytes() + np.packbits(signs[0, :128] > 0, bitorder="little").tobytes()
+    at = bytes(raw).index(row)
+    raw[at : at + 2] = np.float16(2 * scales[0, 0]).tobytes()
+    file.write_bytes(bytes(raw))
+    with pytest.raises(ValueError, match=r"blk\.1\.ffn_down has several scales in a row"):
+        Decoder.from_gguf(file)

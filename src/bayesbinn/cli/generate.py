@@ -11,13 +11,16 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ..data import tokenizer_of
+from ..data import read_written, tokenizer_of
 from ..data.tokens import Tokenizer
 from ..errors import UserError
+from ..runtime.decoder import Decoder
 from ..runtime.generation import Sampling, Step, Stepper
 from ..runtime.generation import generate as tokens_of
-from ..text import steps_of
+from ..runtime.gguf import open_gguf
+from ..text import decoders_of, steps_of
 from ..training import load_run
+from .notes import refuse_options
 
 SHADES = ("", "on grey19", "on dark_goldenrod", "on orange4", "on dark_red")  # from sure to unsure
 # of each measure: what is shown of a token, and the nats from which the next shade begins
@@ -36,7 +39,7 @@ class Writer:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|FILE", type=click.Path(path_type=Path))
 @click.option("--prompt", default="\n", help="The text to go on from.  [default: a new line]")
 @click.option("--length", default=200, show_default=True, type=click.IntRange(1, 10**7), help="Tokens to write.")
 @click.option("--temperature", default=1.0, show_default=True, type=float, help="0 takes the likeliest token.")
@@ -49,7 +52,12 @@ class Writer:
     type=click.Choice([*MEASURES, "nothing"]),
     help="Shade tokens by this, on a terminal.  [default: entropy; mutual-information with --samples]",
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["packed", "torch"]),
+    help="packed: one bit a weight, activations in 8 bits; torch: as in training.  [default: packed, where it can be]",
+)
+@click.option("--device", default="cpu", show_default=True, help="Of torch.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per token: text, probability, uncertainty (nats).")
 def generate(
     run: Path,
@@ -61,15 +69,16 @@ def generate(
     seed: int,
     samples: int,
     show: str | None,
+    engine: str | None,
     device: str,
     as_json: bool,
 ) -> None:
-    """Write text with a RUN of model gpt, and show where it is unsure.
+    """Write text with a RUN of model gpt or a FILE.gguf of one, and show where it is unsure.
 
     With --samples, the mean of so many networks drawn from the posterior writes, and their mutual information tells
     where they differ: where the network does not know, beside where the text is open.
     """
-    writer = writer_of(run, samples, seed, device)
+    writer = _of_file(run, samples) if run.is_file() else _of_run(run, samples, seed, engine, device)
     start = writer.tokenizer.encode(prompt.encode()).tolist()
     if not start:
         raise UserError("the prompt is empty: give a text to go on from, such as --prompt 'To be'")
@@ -86,21 +95,32 @@ def generate(
     _show(prompt, steps, writer.tokenizer, show or ("mutual-information" if samples else "entropy"))
 
 
-def writer_of(run: Path, samples: int, seed: int, device: str) -> Writer:
-    """The networks of a run that write, and its tokenizer.
-
-    Raises:
-        UserError: for a run that did not learn text, or has no posterior to draw from.
-    """
+def _of_run(run: Path, samples: int, seed: int, engine: str | None, device: str) -> Writer:
     net, config, description = load_run(run, device)
     if description["task"] != "text":
         raise UserError(
             f"{run} learned {config.data}, which is no text: train one with bayesbinn train text:FILE --model gpt"
         )
+    if engine is None:
+        whole = config.method_row.binarizer is not None and not config.real_ends
+        engine = "packed" if whole and device == "cpu" else "torch"
+    networks: dict[str, Callable[..., Sequence[Stepper]]] = {"packed": decoders_of, "torch": steps_of}
     try:
-        return Writer(steps_of(net, samples, seed), tokenizer_of(description["tokenizer"]))
+        return Writer(networks[engine](net, samples, seed), tokenizer_of(description["tokenizer"]))
     except ValueError as error:
         raise UserError(f"{run}: {error}") from None
+
+
+def _of_file(file: Path, samples: int) -> Writer:
+    refuse_options(f"--{{}} is for a run: {file} holds one network, packed", "engine", "device")
+    if samples:
+        raise UserError(f"--samples draws from a run, {file} holds one network: give the run, or leave it out")
+    try:
+        facts = open_gguf(file)[0]
+        tokens, merges = (facts.get(f"tokenizer.ggml.{name}", []) for name in ("tokens", "merges"))
+        return Writer([Decoder.from_gguf(file)], read_written(tokens, merges))
+    except (ImportError, ValueError) as error:
+        raise UserError(str(error)) from None
 
 
 def _show(prompt: str, steps: Iterator[Step], tokenizer: Tokenizer, measure: str) -> None:

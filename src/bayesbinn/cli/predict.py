@@ -97,6 +97,8 @@ def _read(p: Predictor, files: Sequence[Path]) -> tuple[list[tuple[Path, Any, tu
 def _of_run(run: Path, samples: int | None, seed: int, device: str) -> Predictor:
     net, config, description = load_run(run, device)
     check_one_task(run, config)
+    if description["task"] == "text":
+        raise UserError(f"{run} learned text: use bayesbinn generate {run}, or evaluate")
     known = [description[key] for key in ("input_shape", "offset", "features", "limits", "columns", "image_size")]
     count = SAMPLES if samples is None else samples
     if not has_posterior(net):

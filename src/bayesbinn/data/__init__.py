@@ -12,4 +12,5 @@ from .sets import load_data as load_data
 from .sets import load_tasks as load_tasks
 from .sets import to_device as to_device
 from .text import load_text as load_text
+from .tokens import read_written as read_written
 from .tokens import tokenizer_of as tokenizer_of

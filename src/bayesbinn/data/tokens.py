@@ -124,6 +124,25 @@ def written(text: str) -> tuple[list[str], list[str]]:
         raise UserError(f"the stored tokenizer cannot be read: {error!r}") from None
 
 
+def read_written(tokens: list[str], merges: list[str]) -> Tokenizer:
+    """The tokenizer that was `written`.
+
+    Raises:
+        UserError: for tokens of another kind, or without the library tokenizers.
+    """
+    if tokens == written("")[0]:
+        return Bytes()
+    t = _library()
+    try:
+        pairs = [tuple(merge.split(" ")) for merge in merges]
+        made = t.Tokenizer(t.models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=pairs))
+    except Exception as error:  # the library raises bare ones
+        raise UserError(f"the file's tokens cannot be read: {error}") from None
+    made.pre_tokenizer = t.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = t.decoders.ByteLevel()
+    return BytePairs(made)
+
+
 def _library() -> Any:
     try:
         import tokenizers

@@ -25,8 +25,9 @@ from ..nn.inputs import evaluating
 from ..nn.layers import BinaryLayer
 from ..nn.twins import BinaryEmbedding
 from ..posterior import has_posterior
+from ..runtime.gguf import BLOCK
 from .bits import pack_signs
-from .gguf_reader import BLOCK, Floats, logits, read_gguf
+from .gguf_reader import Floats, logits, read_gguf
 
 END = "ÿ"  # of the byte 255, which no UTF-8 text has: a harmless end of text, as llama.cpp wants one
 TOKENS = 32  # that the check runs

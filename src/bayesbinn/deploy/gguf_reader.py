@@ -1,14 +1,15 @@
 """A GGUF file of a decoder of text, as numbers, and what llama.cpp computes from them, in numpy; see `gguf`."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 128  # weights in a block of Q1_0
+from ..runtime.gguf import floats_of, open_gguf
+
 Floats = NDArray[np.float32]
 
 
@@ -19,34 +20,10 @@ def read_gguf(path: Path | str) -> tuple[dict[str, Any], dict[str, Floats]]:
         ImportError: without the package gguf.
         ValueError: for a file that is none, or a tensor of another type.
     """
-    import gguf
-
-    reader = gguf.GGUFReader(path)
-    facts = {key: field.contents() for key, field in reader.fields.items()}
-    tensors = {}
-    for tensor in reader.tensors:
-        shape = tuple(int(size) for size in reversed(tensor.shape))
-        decode = DECODED.get(tensor.tensor_type.name)
-        if decode is None:
-            known = ", ".join(DECODED)
-            raise ValueError(f"{tensor.name} is of type {tensor.tensor_type.name}, this reads {known}")
-        tensors[tensor.name] = decode(np.array(tensor.data), shape)
-    return facts, tensors
-
-
-def _blocks(raw: NDArray[Any], shape: tuple[int, ...]) -> Floats:
-    blocks = np.ascontiguousarray(raw).reshape(-1, 2 + BLOCK // 8)
-    scale = np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32)
-    signs = 2 * np.unpackbits(blocks[:, 2:], axis=1, bitorder="little").astype(np.float32) - 1
-    values: Floats = (signs * scale).reshape(shape)
-    return values
-
-
-DECODED: dict[str, Callable[[NDArray[Any], tuple[int, ...]], Floats]] = {
-    "F32": lambda raw, shape: raw.reshape(shape).astype(np.float32),
-    "F16": lambda raw, shape: raw.reshape(shape).astype(np.float32),
-    "Q1_0": _blocks,
-}
+    facts, tensors = open_gguf(path)
+    return facts, {
+        f"{name}.weight": floats_of(value) if isinstance(value, tuple) else value for name, value in tensors.items()
+    }
 
 
 def logits(facts: Mapping[str, Any], tensors: Mapping[str, Floats], tokens: NDArray[Any]) -> Floats:

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoder import Decoder, GPTShape, Matrix
+from .decoder import Decoder, Floats, GPTShape, Matrix
 
 BLOCK = 128  # weights of a row that share a scale
 
 
 def open_gguf(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(facts, tensors) of a file: float32 arrays, and (signs, scales) where the tensor is Q1_0.
+    """(facts, tensors) of a file: float32 arrays, and where the tensor is Q1_0, (O, I) signs and (O, I / 128) scales.
 
     Raises:
         ImportError: without the package gguf.
-        ValueError: for a file that is none, a tensor of another type, or scales that differ within a row.
+        ValueError: for a file that is none, or a tensor of another type.
     """
     try:
         import gguf
@@ -36,7 +36,7 @@ def open_gguf(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
         if kind in ("F32", "F16"):
             tensors[name] = np.array(tensor.data).reshape(shape).astype(np.float32)
         elif kind == "Q1_0":
-            tensors[name] = _signs(f"{path}: {tensor.name}", np.array(tensor.data), shape)
+            tensors[name] = _signs(np.array(tensor.data), shape)
         else:
             raise ValueError(f"{path}: {tensor.name} is of type {kind}, this reads F32, F16 and Q1_0")
     return facts, tensors
@@ -56,8 +56,14 @@ def read_decoder(path: Path | str) -> Decoder:
     if "token_embd" not in tensors:
         raise ValueError(f"{path} lacks the tensor token_embd.weight")
     embedding = tensors["token_embd"]
-    if isinstance(embedding, tuple):  # with a scale for each token
-        embedding = tensors["token_embd"] = embedding[0] * embedding[1][:, None]
+    if isinstance(embedding, tuple):
+        embedding = tensors["token_embd"] = floats_of(embedding)
+    for name, value in tensors.items():
+        if isinstance(value, tuple):
+            signs, scales = value
+            if not (scales == scales[:, :1]).all():
+                raise ValueError(f"{path}: {name} has several scales in a row, this takes one for each output")
+            tensors[name] = signs, scales[:, 0]
     shape = GPTShape(
         vocabulary=len(embedding),
         width=fact("embedding_length"),
@@ -74,10 +80,14 @@ def read_decoder(path: Path | str) -> Decoder:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _signs(what: str, raw: NDArray[Any], shape: tuple[int, ...]) -> Matrix:
+def floats_of(blocks: Matrix) -> Floats:
+    """(O, I) float32 of a tensor of Q1_0."""
+    signs, scales = blocks
+    return np.asarray(signs * np.repeat(scales, BLOCK, 1), np.float32)
+
+
+def _signs(raw: NDArray[Any], shape: tuple[int, ...]) -> Matrix:
     blocks = np.ascontiguousarray(raw).reshape(-1, 2 + BLOCK // 8)
     scales = np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32).reshape(shape[0], -1)
-    if not (scales == scales[:, :1]).all():
-        raise ValueError(f"{what} has several scales in a row, this decoder takes one for each output")
     signs = np.unpackbits(blocks[:, 2:], axis=1, bitorder="little").astype(np.int8)
-    return (2 * signs - 1).reshape(shape), scales[:, 0]
+    return (2 * signs - 1).reshape(shape), scales

@@ -10,7 +10,6 @@ from ..errors import UserError
 from ..nn import LIKELIHOODS
 from .checkpoint import damaged, load_checkpoint
 from .config import Config, make, read_toml
-from .models import TEXT
 from .restore import check_description, load_state
 from .start import find_device, kind_of, make_network
 from .strategies import ContinualConfig
@@ -82,13 +81,11 @@ def load_run_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dic
 
 
 def check_one_task(run: Path, config: Config) -> None:
-    """Refuse a run whose network has to be told the task, or that is of text, which has commands of its own.
+    """Refuse a run whose network has to be told the task.
 
     Raises:
         UserError: saying what to do.
     """
-    if config.model == TEXT:
-        raise UserError(f"{run} learned text: use bayesbinn generate {run}, or evaluate")
     if isinstance(config, ContinualConfig):
         own = ["outputs"] * (config.head == "multi") + ["statistics"] * (config.statistics == "task")
         if own:
