@@ -20,6 +20,11 @@ else:
 import tomli_w
 
 FOLDER_OF_IMAGES = "imagefolder:"
+# docs/language.md: what learns a decoder of text, where nothing normalises what a layer gives
+OF_TEXT: dict[str, dict[str, Any]] = {
+    "bayesbinn": {"scale": SCALE, "form": "weight", "magnitude": 15.0, "lr": 1.5},
+    "ste": {"scale": SCALE, "lr": 0.01},
+}
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,10 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
         """What takes the place of the options' own defaults beside the settings `given`."""
         # those were chosen on the models of `train`; a network of one's own starts as in a loop of one's own
-        method = given.get("method", cls.method)
-        if given.get("model") not in (OWN, TEXT) or method == "float":
+        model, method = given.get("model"), given.get("method", cls.method)
+        if model == TEXT and method in OF_TEXT:
+            return OF_TEXT[method]
+        if model not in (OWN, TEXT) or method == "float":
             return {}
         return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
 
