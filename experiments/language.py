@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesbinn.data import Examples, load_text
+from bayesbinn.environment import environment
 from bayesbinn.evaluation.text import detection, measure_tokens, summary
 from bayesbinn.files import read_json_lines, write_text
 from bayesbinn.training import load_run
@@ -50,7 +51,7 @@ def run(job: tuple[dict[str, Any], str, str]) -> dict[str, Any]:
     log, _ = read_json_lines(folder / "metrics.jsonl", {"epoch"})
     kept = ("epoch", "bits_per_byte", "test_bits_per_byte", "validation_bits_per_byte", "seconds", "saturated")
     curve = [{name: line[name] for name in kept if name in line} for line in log]
-    made_with = {name: value for name, value in evaluation.pop("environment").items() if name != "command"}
+    made_with = {name: value for name, value in environment().items() if name != "command"}
     result = {"settings": s, "evaluation": evaluation, "curve": curve, "environment": made_with}
     if "outside" in s:
         result["outside"] = {name: beside(folder, Path(text) / s["data"], Path(text) / name) for name in s["outside"]}

@@ -111,7 +111,7 @@ def tried(found: Results) -> str:
 def following(found: Results) -> str:
     """Bits per byte on both texts before and after the second."""
     result = found["language-next-day"]
-    first = by_run(found["language-day"])["bayesbinn"][0]["evaluation"]["mode"]["bits_per_byte"]
+    first = by_run(found["language-day"])["bayesbinn-draw"][0]["evaluation"]["mode"]["bits_per_byte"]
     rows = [["before", "–", f"{first:.3f}", "–"]]
     for one in result["runs"]:
         s = one["settings"]

@@ -5,15 +5,16 @@ import math
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner, Result
 
 import bayesbinn as bb
+from bayesbinn.cli import main
 from bayesbinn.data import load_text
 from bayesbinn.errors import UserError
 from bayesbinn.evaluation.text import detection, measure_tokens
@@ -157,9 +158,8 @@ def test_what_cannot_be_trained(text: str, tmp_path: Path, settings: dict[str, A
     assert not contents(tmp_path)
 
 
-def bayesbinn(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bayesbinn", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def bayesbinn(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_the_commands(text: str, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_commands(text: str, tmp_path: Path) -> None:
     train({**SETTINGS, "data": text}, run)
     asked = "generate", run, "--prompt", "1 and", "--length", 20, "--seed"
     one, again, other = (bayesbinn(*asked, seed) for seed in (1, 1, 2))
-    assert one.returncode == 0, one.stderr
+    assert one.exit_code == 0, one.output
     assert one.stdout.startswith("1 and")
     assert one.stdout == again.stdout != other.stdout
     lines = bayesbinn("generate", run, "--length", 3, "--samples", 2, "--json").stdout.splitlines()
@@ -175,7 +175,7 @@ def test_the_commands(text: str, tmp_path: Path) -> None:
         ["entropy", "mutual_information", "probability", "text", "token"]
     ] * 3
     evaluated = bayesbinn("evaluate", run, "--samples", 2)
-    assert evaluated.returncode == 0, evaluated.stderr
+    assert evaluated.exit_code == 0, evaluated.output
     assert "bits per byte" in evaluated.stdout
     elsewhere = tmp_path / "other.txt"
     elsewhere.write_text("other words " * 100)
@@ -191,8 +191,8 @@ def test_the_commands(text: str, tmp_path: Path) -> None:
         ),
     ):
         done = bayesbinn(*arguments)
-        assert done.returncode == 2, done.stderr
-        assert re.search(message, done.stderr), done.stderr
+        assert done.exit_code == 2, done.output
+        assert re.search(message, done.output), done.output
 
 
 def test_a_run_that_starts_from_another_with_its_posterior_as_the_prior(text: str, tmp_path: Path) -> None:

@@ -22,9 +22,12 @@ import tomli_w
 FOLDER_OF_IMAGES = "imagefolder:"
 # docs/language.md: what learns a decoder of text, where nothing normalises what a layer gives
 OF_TEXT: dict[str, dict[str, Any]] = {
-    "bayesbinn": {"scale": SCALE, "form": "weight", "magnitude": 15.0, "lr": 1.5},
+    "bayesbinn": {
+        **{"scale": SCALE, "estimator": "mean", "form": "weight", "lr": 3.0, "cooling": 100.0, "magnitude": 0.3}
+    },
     "ste": {"scale": SCALE, "lr": 0.01},
 }
+ONWARDS = {"scale": SCALE, "estimator": "draw", "form": "weight", "lr": 1.5}  # from a posterior that has cooled
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         # those were chosen on the models of `train`; a network of one's own starts as in a loop of one's own
         model, method = given.get("model"), given.get("method", cls.method)
         if model == TEXT and method in OF_TEXT:
-            return OF_TEXT[method]
+            return ONWARDS if given.get("start") and method == "bayesbinn" else OF_TEXT[method]
         if model not in (OWN, TEXT) or method == "float":
             return {}
         return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
@@ -136,6 +139,8 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         o = self.method_options
         if getattr(o, "natural_dtype", "float32") == "bfloat16" and o.cooling != 1:
             raise UserError(f"natural_dtype bfloat16 goes without cooling, got {o.cooling}: leave one of them out")
+        if self.start and getattr(o, "cooling", 1.0) != 1:
+            raise UserError(f"a run that --start begins with has cooled, got cooling {o.cooling}: leave it out")
         if self.method_row.binarizer and self.real_ends and self.model == "mlp" and self.depth < 2:
             raise UserError(
                 f"real_ends leaves no binary layer in an mlp of depth {self.depth}: use a depth of 2 or more"
