@@ -4,24 +4,26 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 import bayesbinn
-from tests.pages import DOCS, ROOT, blocks, page, run_page
+from tests.pages import DOCS, ROOT, blocks, codes, page, run_commands, run_page, run_python
+from tests.runs import blobs
 from tools import commands_page, notebooks
 
 RUN_HERE = ("index.md", "tutorial.md", "theory.md", "scikit-learn.md", "questions.md", "glossary.md", "compared.md")
+WITH_DATA = ("continual.md", "anywhere.md")
 RUN_ELSEWHERE = {
     "own-network.md": "tests/test_own_network_page.py",
     "tables.md": "tests/test_tables_page.py",
     "ecosystem.md": "tests/ecosystem/test_page.py",
     "deploy.md": "tests/deploy/test_page.py",
     "distributed.md": "tests/training/test_distributed.py",
-    "anywhere.md": "tests/deploy/test_mcu.py",
 }
 NOT_RUN = {
-    "continual.md": "commands of runs of hours",
     "reproduction.md": "commands of runs of hours",
     "design/one-rule.md": "a command of a run of minutes",
     "commands.md": "generated from --help",
@@ -44,13 +46,35 @@ def test_the_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert (tmp_path / "runs" / "digits-web" / "index.html").exists()
 
 
+def test_the_commands_of_pages_that_need_data_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BAYESBINN_DATA", str(tmp_path))
+    tiny = ("--width", "16", "--depth", "1", "--batch-size", "32", "--epochs", "1", "--samples", "2", "--threads", "1")
+    for name in ("mnist", "fashion-mnist"):
+        np.savez(tmp_path / f"{name}.npz", **blobs((28, 28), classes=10))
+    (tmp_path / "FOLDER").mkdir()
+    for task in range(3):
+        np.savez(tmp_path / "FOLDER" / f"{task}.npz", **blobs())
+    text = page("continual.md")
+    run_commands(codes(text, "console")[0], {"continual": tiny})
+    loop, load = codes(text, "python")  # the first is the sketch of a loop
+    names = {"x": torch.zeros(3, 1, 28, 28), "bayesbinn": bayesbinn}
+    run_python(load, names, "continual.md")
+    assert names["p"].probs.shape == (3, 2)  # type: ignore[attr-defined]
+    for name in ("mnist", "digits"):
+        run_commands(f"bayesbinn train {name} --output runs/{name}", {"train": tiny})
+    for console in codes(page("anywhere.md"), "console"):
+        run_commands(console)
+    assert (tmp_path / "runs" / "mnist-web" / "index.html").exists()
+
+
 def test_every_page_with_code_is_run_or_says_why_not() -> None:
     with_code = {
         str(path.relative_to(DOCS))
         for path in DOCS.rglob("*.md")
         if any(block.language in ("python", "console", "sh", "rust") for block in blocks(path.read_text("utf-8")))
     }
-    told = {*RUN_HERE, *RUN_ELSEWHERE, *NOT_RUN}
+    told = {*RUN_HERE, *WITH_DATA, *RUN_ELSEWHERE, *NOT_RUN}
     assert with_code <= told, "add the page to RUN_HERE, or say in NOT_RUN why its code is not run"
     assert {name for name in told if not (DOCS / name).exists()} == set()
     for name, test in RUN_ELSEWHERE.items():
@@ -74,6 +98,12 @@ def test_every_page_is_in_the_navigation_once_and_links_stay_inside() -> None:
             place = (DOCS / name).parent / link
             assert place.exists(), (name, link)
             assert place.resolve().is_relative_to(DOCS), f"{name}: {link} is not part of the site; name the file instead"
+
+
+def test_figures_that_pages_quote_are_those_of_the_page_that_is_made_of_results() -> None:
+    quoted = re.findall(r"\d\.\d+ ± \d\.\d+", page("compared.md"))
+    assert len(quoted) == 2
+    assert all(figure in page("uncertainty.md") for figure in quoted)
 
 
 def test_every_public_name_is_in_the_reference() -> None:
