@@ -57,7 +57,7 @@ def test_the_commands_of_pages_that_need_data_and_runs(tmp_path: Path, monkeypat
         np.savez(tmp_path / "FOLDER" / f"{task}.npz", **blobs())
     text = page("continual.md")
     run_commands(codes(text, "console")[0], {"continual": tiny})
-    loop, load = codes(text, "python")  # the first is the sketch of a loop
+    _, load = codes(text, "python")  # the first is the sketch of a loop
     names = {"x": torch.zeros(3, 1, 28, 28), "bayesbinn": bayesbinn}
     run_python(load, names, "continual.md")
     assert names["p"].probs.shape == (3, 2)  # type: ignore[attr-defined]
@@ -97,7 +97,9 @@ def test_every_page_is_in_the_navigation_once_and_links_stay_inside() -> None:
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page(name)):
             place = (DOCS / name).parent / link
             assert place.exists(), (name, link)
-            assert place.resolve().is_relative_to(DOCS), f"{name}: {link} is not part of the site; name the file instead"
+            assert place.resolve().is_relative_to(DOCS), (
+                f"{name}: {link} is not part of the site; name the file instead"
+            )
 
 
 def test_figures_that_pages_quote_are_those_of_the_page_that_is_made_of_results() -> None:
@@ -133,9 +135,7 @@ NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_and_its_page_shows_it(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_notebook_runs_and_its_page_shows_it(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = json.loads(path.read_text("utf-8"))
     text, files = notebooks.rendered(book, path.stem)
     assert text == path.with_suffix(".md").read_text("utf-8"), "run: python tools/notebooks.py"

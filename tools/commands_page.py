@@ -15,8 +15,10 @@ INTRO = """\
 
 Every option of every command with its default, as `bayesbinn COMMAND --help` prints it.
 
-* Settings come from the defaults, then from `--config FILE`, then from the command line. `--print-config` prints them all as such a file.
-* The exit status is 0 if all went well, 2 for a mistake of the caller and 1 for anything else; the error is one sentence.
+* Settings come from the defaults, then from `--config FILE`, then from the command line. `--print-config` prints them
+  all as such a file.
+* The exit status is 0 if all went well, 2 for a mistake of the caller and 1 for anything else. An error is one
+  sentence.
 * A RUN is the folder that `train --output` wrote. Where RUN or FILE.bbnn is taken, a packed file will do.
 
 | command | |
