@@ -2,8 +2,6 @@
 
 import re
 import runpy
-import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +11,11 @@ from PIL import Image
 from torch import nn
 
 from bayesbinn.cli import main
+from tests.pages import ROOT, codes, commands, page
 from tests.runs import blobs
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = page("README.md")
 TINY = ["--epochs", "1", "--width", "16", "--depth", "1", "--batch-size", "32"]
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 class MyNet(nn.Sequential):
@@ -30,7 +24,7 @@ class MyNet(nn.Sequential):
 
 
 def test_the_python_block_runs():
-    (code,) = blocks("python")
+    (code,) = codes(README, "python")
     x, y = torch.randn(64, 8), torch.arange(64) % 3
     names = {"MyNet": MyNet, "loader": list(zip(x.split(16), y.split(16), strict=True)) * 2}
     exec(compile(code, "README.md", "exec"), names)
@@ -40,14 +34,9 @@ def test_the_python_block_runs():
     assert torch.equal(names["optimizer"].prior_of(natural), natural)
 
 
-def command_lines():
-    text = "\n".join(blocks("console")).replace("\\\n", " ")
-    return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("bayesbinn ")]
-
-
 def test_the_command_lines_run(tmp_path, monkeypatch):
-    lines = command_lines()
-    assert {line[1] for line in lines} >= {"train", "evaluate", "predict", "inspect"}
+    lines = commands("\n".join(codes(README, "console")))
+    assert {line[0] for line in lines} >= {"train", "evaluate", "predict", "inspect"}
     for name in ("mnist", "fashion-mnist", "cifar10", "cifar100"):
         shape = (32, 32, 3) if "cifar" in name else (28, 28)
         np.savez(tmp_path / f"{name}.npz", **blobs(shape, classes=10))
@@ -60,7 +49,7 @@ def test_the_command_lines_run(tmp_path, monkeypatch):
         Image.new("RGB", (20 + i, 30), (200 * (i % 2), 4 * i, 0)).save(picture)
     monkeypatch.setenv("BAYESBINN_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for i, (_, command, *words) in enumerate(lines):
+    for i, (command, *words) in enumerate(lines):
         arguments = [f"run-{i}" if word == "RUN" else word for word in words]  # a name to be chosen by the reader
         more = TINY if command in ("train", "continual") else []
         done = CliRunner().invoke(main, [command, *arguments, *more])
@@ -69,7 +58,7 @@ def test_the_command_lines_run(tmp_path, monkeypatch):
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"^make (\S+)", "\n".join(blocks("console")), re.MULTILINE)
+    targets = re.findall(r"^make (\S+)", "\n".join(codes(README, "console")), re.MULTILINE)
     assert {"demo", "test"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -10,6 +10,8 @@ from torch import nn
 import bayesbinn as bb
 from benchmarks import anywhere_page, page
 from tests.deploy.nets import trained
+from tests.pages import codes
+from tests.pages import page as text_of
 
 
 def test_the_page_is_as_its_generator_writes_it() -> None:
@@ -32,10 +34,9 @@ def test_the_first_lines_of_the_page_pack_and_run_networks_of_images(
     net, x = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)), torch.randn(6, 3, 8, 8)
     net(x)
     trained(net)
-    blocks = (page.PAGE.parent / "deploy.md").read_text().split("```python\n")[1:3]
-    for code in blocks:
+    for code in codes(text_of("deploy.md"), "python")[:2]:
         names = {"bb": bb, "net": net, "x": x}
-        exec(code.split("```")[0], names)
+        exec(code, names)
     expected = bb.predict(net, x, 8, seed=0).probs.detach().numpy()
     assert np.abs(names["probs"] - expected).max() < 0.05
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import sqlite3
 import warnings
 from contextlib import closing
@@ -13,21 +12,18 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-PAGE = (Path(__file__).parents[2] / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+from tests.pages import codes, page, run_python, section
+
+PAGE = page("ecosystem.md")
 # imports of these packages warn of what is not ours
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def block(section: str) -> str:
-    text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return str(code)
-
-
-def run(section: str, names: dict[str, Any]) -> dict[str, Any]:
+def run(title: str, names: dict[str, Any]) -> dict[str, Any]:
+    (code,) = codes(section(PAGE, title), "python")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exec(compile(block(section), f"docs/ecosystem.md: {section}", "exec"), names)
+        run_python(code, names, f"ecosystem.md: {title}")
     return names
 
 

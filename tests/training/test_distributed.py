@@ -24,6 +24,7 @@ from bayesbinn.training.distributed import World, connect, ranks
 from bayesbinn.training.models import build_model
 from bayesbinn.training.schedule import rate_factor
 from bayesbinn.training.start import binary_, optimizer_of
+from tests.pages import codes, page
 from tests.runs import blobs_file, final_state, log
 from tests.training.two_ranks import SETTINGS, STOP, stop_after
 
@@ -237,8 +238,7 @@ def test_what_is_asked_wrongly(monkeypatch):
 
 @pytest.mark.slow
 def test_the_loop_in_the_documentation_runs(tmp_path):
-    text = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (code,) = codes(page("distributed.md"), "python")
     (tmp_path / "own_loop.py").write_text(code, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = torchrun(tmp_path / "own_loop.py")

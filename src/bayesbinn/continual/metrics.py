@@ -1,6 +1,6 @@
 """Metrics of continual learning: small functions on the accuracy matrix.
 
-R is (T, T): R[i][j] is the accuracy on task j after training on task i (both from 0), in [0, 1].  Above the diagonal
+R is (T, T): `R[i][j]` is the accuracy on task j after training on task i (both from 0), in [0, 1].  Above the diagonal
 are tasks not yet seen.  Entries may be NaN where nothing was measured; each function says which ones it needs.
 """
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def average_accuracy(matrix: Tensor, last: int | None = None) -> float:
-    """A = mean of R[T−1][j] over all tasks j, or over the `last` ones, after training on all.
+    """A = mean of `R[T−1][j]` over all tasks j, or over the `last` ones, after training on all.
 
     "Last 5" rewards a short memory: report it beside the average over all tasks.
 
@@ -30,7 +30,7 @@ def average_accuracy(matrix: Tensor, last: int | None = None) -> float:
 
 
 def learning_accuracy(matrix: Tensor) -> float:
-    """Mean of R[j][j]: accuracy on each task just after training on it, the plasticity.
+    """Mean of `R[j][j]`: accuracy on each task just after training on it, the plasticity.
 
     Source: Riemer et al. (2019).
 
@@ -42,7 +42,7 @@ def learning_accuracy(matrix: Tensor) -> float:
 
 
 def backward_transfer(matrix: Tensor) -> float:
-    """BWT = mean over j < T−1 of R[T−1][j] − R[j][j]; negative where later tasks did harm.  0 for one task.
+    """BWT = mean over j < T−1 of `R[T−1][j]` − `R[j][j]`; negative where later tasks did harm.  0 for one task.
 
     Source: Lopez-Paz & Ranzato (2017).
 
@@ -54,7 +54,7 @@ def backward_transfer(matrix: Tensor) -> float:
 
 
 def forgetting(matrix: Tensor) -> float:
-    """F = mean over j < T−1 of (max over j ≤ i < T−1 of R[i][j]) − R[T−1][j].  0 for one task.
+    """F = mean over j < T−1 of (max over j ≤ i < T−1 of `R[i][j]`) − `R[T−1][j]`.  0 for one task.
 
     Source: Chaudhry et al. (2018); rows before a task was seen are left out.
 
@@ -69,7 +69,7 @@ def forgetting(matrix: Tensor) -> float:
 
 
 def forward_transfer(matrix: Tensor, untrained: Tensor) -> float:
-    """FWT = mean over j > 0 of R[j−1][j] − b[j]: what earlier tasks give to one not yet seen.  0 for one task.
+    """FWT = mean over j > 0 of `R[j−1][j]` − b[j]: what earlier tasks give to one not yet seen.  0 for one task.
 
     Args:
         matrix: R; its first superdiagonal is needed.
