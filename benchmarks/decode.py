@@ -32,8 +32,7 @@ from benchmarks.inference import machine
 
 CASES = {
     "3 M": GPTShape(256, 256, 4, 4, 2, 768, 256),
-    "29 M": GPTShape(256, 768, 5, 12, 4, 1536, 256),
-    "120 M": GPTShape(256, 1536, 6, 12, 4, 3072, 256),
+    "26 M": GPTShape(256, 768, 5, 12, 4, 1536, 256),
 }
 LENGTH = 200
 

@@ -20,6 +20,7 @@ WITH_DATA = ("continual.md", "anywhere.md")
 RUN_ELSEWHERE = {
     "own-network.md": "tests/test_own_network_page.py",
     "tables.md": "tests/test_tables_page.py",
+    "language.md": "tests/experiments/test_language.py",
     "ecosystem.md": "tests/ecosystem/test_page.py",
     "deploy.md": "tests/deploy/test_page.py",
     "distributed.md": "tests/training/test_distributed.py",

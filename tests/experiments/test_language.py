@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 from experiments import language, language_page
+from tests.pages import run_page
 
 
 def test_the_page_is_as_its_generator_writes_it() -> None:
     text = language_page.PAGE.read_text(encoding="utf-8")
     assert language_page.page(text, language_page.load()) == text
+
+
+def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("to be or not to be, that is the question. " * 200)
+    small = ("--width", "128", "--feed-forward", "128", "--depth", "1", "--context", "128", "--epochs", "1")
+    run_page("language.md", more={"train": small, "generate": ("--length", "5")})
 
 
 def test_a_recipe_runs_once_and_goes_on_from_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
