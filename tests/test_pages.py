@@ -1,5 +1,6 @@
 """The code of the documentation runs, no page is forgotten, and generated pages are as their generators write them."""
 
+import doctest
 import json
 import re
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def test_the_page_of_commands_is_as_the_commands_say() -> None:
     assert commands_page.page() == page("commands.md"), "run: python tools/commands_page.py"
+
+
+def test_examples_of_docstrings_become_blocks_of_code() -> None:
+    pytest.importorskip("griffe")
+    from tools import docstrings
+
+    assert doctest.testmod(docstrings) == (0, 1)
 
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))

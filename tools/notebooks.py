@@ -75,6 +75,7 @@ def rendered(book: Book, name: str) -> tuple[str, dict[str, bytes]]:
             elif output["output_type"] == "stream" or "text/plain" in data:
                 shown = text_of(output.get("text") or data["text/plain"]).rstrip()
                 parts.append(f"```text\n{shown}\n```")
+    parts.append(f"To run it yourself: [{name}.ipynb]({name}.ipynb).")
     return "\n\n".join(parts) + "\n", files
 
 
