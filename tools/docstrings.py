@@ -7,16 +7,7 @@ import griffe
 
 
 def fenced(text: str) -> str:
-    """`text` with a fence around each example, from its first `>>>` to the next empty line or the end.
-
-    >>> print(fenced("Adds.\\n\\n>>> 1 + 1\\n2\\n"))
-    Adds.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
-    """
+    """`text` with a fence around each example, from its first `>>>` to the next empty line or the end."""
     lines: list[str] = []
     inside = False
     for line in [*text.splitlines(), ""]:
