@@ -36,7 +36,8 @@ def check(engine: str) -> str:
             assert np.array_equal(found, wanted[name]), name
     assert "torch" not in sys.modules
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"bayesbinn {bayesbinn.__version__}, Python {python}, numpy {np.__version__}, engine {network.engine}: as it should be"
+    versions = f"bayesbinn {bayesbinn.__version__}, Python {python}, numpy {np.__version__}"
+    return f"{versions}, engine {network.engine}: the results are as they should be"
 
 
 def results(network, x: np.ndarray) -> dict[str, np.ndarray]:
