@@ -1,6 +1,7 @@
 """What is shipped: the sdist, a wheel from it with and without a compiler, and that all give the same results."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ assert "torch" not in sys.modules
 x = np.load(sys.argv[5])
 np.savez(sys.argv[6], mode=network.run(x), samples=network.run_samples(x), probs=network.predict(x))
 """
+SCRIPT = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,40 @@ def test_a_wheel_of_the_sdist_in_an_empty_environment_gives_the_same_results(
             assert np.array_equal(found["mode"], here.run(x))
             assert np.array_equal(found["samples"], here.run_samples(x))
             assert np.array_equal(found["probs"], here.predict(x))
+
+
+@pytest.mark.slow
+def test_a_wheel_beside_torch_is_the_whole_program(tmp_path: Path, sdist: Path) -> None:
+    """In an environment with the wheel and, after it, the packages of this one: command, module, README's script."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path), str(sdist)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "venv", with_pip=False)
+    scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / "python"
+    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (package,) = (tmp_path / "venv").rglob("bayesbinn/__init__.py")
+    # a .pth file's folders come after the wheel's own, and bring no .pth files of theirs (the editable install here)
+    (package.parents[1] / "beside.pth").write_text(
+        f"{Path(np.__file__).parents[1]}\n{Path(torch.__file__).parents[1]}\n"
+    )
+
+    def told(*command: str | Path) -> str:
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(
+            list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    version = f"bayesbinn, version {bb.__version__}\n"
+    assert told(scripts / "bayesbinn", "--version") == version
+    assert told(python, "-m", "bayesbinn", "--version") == version
+    assert Path(told(python, "-c", "import bayesbinn; print(bayesbinn.__file__)").strip()) == package
+    for text in SCRIPT.findall((ROOT / "README.md").read_text(encoding="utf-8")):
+        if "MyNet" not in text:  # else a sketch: the network is the reader's
+            told(python, "-W", "error", "-c", text)
