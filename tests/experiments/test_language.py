@@ -22,6 +22,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     run_page("language.md", more={"train": small, "generate": ("--length", "5")})
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_once_and_goes_on_from_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, words in (("one", "to be or not to be, "), ("other", "in the beginning was the word, ")):
         (tmp_path / name).mkdir()
