@@ -79,6 +79,9 @@ def test_a_wheel_of_the_sdist_in_an_empty_environment_gives_the_same_results(
     tmp_path: Path, sdist: Path, compiler: bool
 ) -> None:
     (tmp_path / "bin").mkdir()
+    for tool in ("cmake", "ninja"):  # which pip would fetch, but for --no-build-isolation
+        if found := shutil.which(tool):
+            (tmp_path / "bin" / tool).symlink_to(Path(found).resolve())
     nothing = {"PATH": str(tmp_path / "bin"), "CC": str(tmp_path / "no-such-compiler"), "HOME": str(tmp_path)}
     env = dict(os.environ) if compiler else nothing
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
