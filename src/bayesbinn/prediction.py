@@ -7,6 +7,7 @@ Memory does not grow with the number of networks.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from .nn.batch_norm import in_force, own_statistics, statistics_of
 from .nn.draws import draw, fixed_weights, generator_for, has_posterior
 from .nn.inputs import Head, Inputs, active_dropouts, as_inputs, evaluating, joined, portions, seeded
 from .nn.likelihood import likelihood_of
+from .nn.mixture import members_of
 from .propagation import moment_weights, points
 
 Samples = int | Literal["moments"]  # S, or mean and variance in one pass
@@ -152,7 +154,8 @@ def predict(
     """Class probabilities  p(y|x) = 1/S Σ_s softmax f_{w_s}(x),  w_s ~ q,  and their uncertainty.
 
     The network's output is taken as logits.  The S networks are the same for every input and depend only on `seed`;
-    the first of them are those of a smaller S.  Memory grows with B · C and `batch_size`, not with S.
+    the first of them are those of a smaller S; of an `nn.Mixture` they are from its members in turn.  Memory grows with
+    B · C and `batch_size`, not with S.
 
     Args:
         net: a classifier; used in evaluation mode, each module's own mode is restored.
@@ -246,20 +249,25 @@ def posterior_outputs(
         raise ValueError(f"num_samples is {num_samples}, but this network has no posterior to draw from: use 0")
     inputs, seen = as_inputs(x, net), None if calibration is None else as_inputs(calibration, net)
     generator = generator_for(net, seed) if num_samples else None
-    shared = {} if seen is not None else statistics_of(net, "draws" if num_samples else "mode")
+    members = members_of(net) if num_samples else members_of(net)[-1:]  # the mode is that of the last
+    whose: Literal["mode", "draws"] = "draws" if num_samples else "mode"
+    known = map(partial(statistics_of, whose=whose), members)
+    shared = [{} for _ in members] if seen is not None else list(known)
     if propagate and seen is not None:
         raise ValueError("moments take the statistics of calibrate_, and no calibration of each network: leave it out")
     if propagate:
-        with evaluating(net), in_force(shared), moment_weights(net):
-            out = inputs.outputs(net, batch_size, output)
-        yield from points(out)
+        for member, statistics in zip(members, shared, strict=True):
+            with evaluating(member), in_force(statistics), moment_weights(member):
+                out = inputs.outputs(member, batch_size, output)
+            yield from points(out)
         return
     with evaluating(net):
-        for _ in range(max(int(num_samples), 1)):
-            weights = fixed_weights(net, draw(net, generator)) if num_samples else nullcontext()
+        for i in range(max(int(num_samples), 1)):
+            member, statistics = members[i % len(members)], shared[i % len(members)]
+            weights = fixed_weights(member, draw(member, generator)) if num_samples else nullcontext()
             # opened second, so that a network's own statistics are of the weights in force
-            with weights, in_force(shared) if seen is None else own_statistics(net, seen, batch_size):
-                out = inputs.outputs(net, batch_size, output)
+            with weights, in_force(statistics) if seen is None else own_statistics(member, seen, batch_size):
+                out = inputs.outputs(member, batch_size, output)
             yield out
 
 

@@ -22,7 +22,7 @@ from ..training.strategies import ContinualConfig
 from .notes import refuse_options, show_notes
 from .tables import evaluation_lines
 
-Loaded = tuple[nn.Sequential, Config, dict[str, Any]]
+Loaded = tuple[nn.Module, Config, dict[str, Any]]
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 
 from ..evaluation.figures import network_size
 from ..nn import binary_layers
+from ..nn.mixture import members_of
 from ..posterior import has_posterior, posterior_summary
 from ..runtime.about import About, input_text
 from ..training import load_run
@@ -52,7 +53,11 @@ def inspect(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
-    click.echo(f"{config.model} for {config.data}, trained with {config.method}")
+    several = len(members_of(net))
+    click.echo(
+        f"{config.model} for {config.data}, trained with {config.method}"
+        + (f": {several} posteriors, one after the other" if several > 1 else "")
+    )
     about = about_of(net, description)
     click.echo("\n".join([f"input: {input_text(description['input_shape'], about)}", *about_lines(about)]))
     rows = [["layer", "type", "shape", "weights"]]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..data import channels_last
 from ..errors import UserError
 from ..nn import likelihood_of
+from ..nn.mixture import members_of
 from ..posterior import has_posterior
 from ..prediction import dropout_outputs, ensemble_outputs, posterior_outputs, predictions
 
@@ -111,4 +112,11 @@ def make_voters(
         if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in nets[0].modules()):
             raise UserError("voters 'dropout' needs a network trained with dropout: this one has none")
         return voters
-    return voters if has_posterior(nets[0]) else replace(voters, num_samples=0)
+    if has_posterior(nets[0]):
+        return voters
+    members = members_of(nets[0])[::-1]  # the last is the network that is asked alone
+    return (
+        replace(voters, kind="ensemble", nets=members, num_samples=len(members))
+        if len(members) > 1
+        else replace(voters, num_samples=0)
+    )

@@ -22,6 +22,7 @@ from .likelihood import Gaussian as Gaussian
 from .likelihood import Likelihood as Likelihood
 from .likelihood import NextToken as NextToken
 from .likelihood import likelihood_of as likelihood_of
+from .mixture import Mixture as Mixture
 from .overview import Summary as Summary
 from .overview import summary as summary
 from .twins import BinaryBilinear as BinaryBilinear

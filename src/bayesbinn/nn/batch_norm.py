@@ -22,6 +22,7 @@ from .convert import binary_layers
 from .draws import draw, fixed_weights, generator_for, has_posterior
 from .inputs import Inputs, active_dropouts, as_inputs, evaluating, seeded
 from .layers import BinaryLayer, Drawn
+from .mixture import members_of
 
 M = TypeVar("M", bound=nn.Module)
 Groups = list[tuple[BinaryLayer, list[_BatchNorm]]]
@@ -52,7 +53,7 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
     again; if λ alone has changed, the next prediction says so.
 
     Args:
-        net: batch norm that tracks running statistics is calibrated, all else left alone.
+        net: batch norm that tracks running statistics is calibrated, all else left alone; of a mixture, each member's.
         data: N ≥ 2 training inputs, changed as in training; a few thousand are enough.  A tensor, a numpy array, a
             tuple or dict of them (several inputs), or an iterable such as a DataLoader of batches (inputs, or inputs
             and labels), which is read once, to its end.
@@ -72,7 +73,14 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    inputs, draws = as_inputs(data, net), has_posterior(net) and bool(_norms(net))
+    inputs = as_inputs(data, net)
+    for member in members_of(net):
+        _calibrate(member, inputs, num_samples, batch_size, seed)
+    return net
+
+
+def _calibrate(net: nn.Module, inputs: Inputs, num_samples: int, batch_size: int, seed: int) -> None:
+    draws = has_posterior(net) and bool(_norms(net))
     mode = _collected(net, inputs, batch_size)
     drawn = _average_of_draws(net, inputs, num_samples, batch_size, seed) if draws else {}
     for norm, own in mode.items():
@@ -84,7 +92,6 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
             none = torch.empty(0, device=layer.natural.device)
             mean, var = (torch.cat([none, *(own[i] for own in of_layer)]) for i in (0, 1))
             layer.drawn = Drawn(mean, var, _fingerprint(layer, norms))
-    return net
 
 
 def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> dict[_BatchNorm, Statistics]:

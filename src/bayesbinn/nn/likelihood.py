@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .mixture import members_of
+
 
 class Likelihood(nn.Module):
     """p(y | output).  As the last module of a network it puts the output into the target's units.
@@ -159,5 +161,6 @@ def likelihood_of(net: nn.Module) -> Likelihood:
     >>> likelihood_of(nn.Sequential(nn.Linear(2, 1), Gaussian())).task
     'regression'
     """
+    net = members_of(net)[-1]
     last = list(net.children())[-1:] if isinstance(net, nn.Sequential) else []
     return last[0] if last and isinstance(last[0], Likelihood) else Categorical()

@@ -56,6 +56,7 @@ class TrainingOptions:
     method: str = option("bayesbinn", "how to train", choices=tuple(METHODS))
     start: str = option("", "RUN: begin with its network, learned on other data; empty: begin anew")
     epochs: int = option(40, "passes over the training set", 1)
+    modes: int = option(1, "posteriors learned one after the other in these epochs, and averaged", 1, maximum=100)
     epoch_size: int = option(0, "examples in one epoch, the next ones in the next; 0: the whole training set")
     batch_size: int = option(32, "examples in one step (batch norm needs two)", 2)
     micro_batch: int = option(0, "examples computed at a time, their gradients added up; 0: the whole batch")
@@ -112,6 +113,11 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
 
     @property
+    def cycle(self) -> int:
+        """Epochs between two beginnings of the schedules: of one posterior, or in a stream of one task."""
+        return self.epochs // self.modes
+
+    @property
     def notes(self) -> list[str]:
         """A sentence for each setting that was changed and that changes nothing."""
         fields = options_of(self)
@@ -139,6 +145,14 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         o = self.method_options
         if getattr(o, "natural_dtype", "float32") == "bfloat16" and o.cooling != 1:
             raise UserError(f"natural_dtype bfloat16 goes without cooling, got {o.cooling}: leave one of them out")
+        if self.epochs % self.modes:
+            near = self.epochs - self.epochs % self.modes
+            raise UserError(
+                f"modes {self.modes} share the epochs, got {self.epochs}: take "
+                f"{f'{near} or ' if near else ''}{near + self.modes}"
+            )
+        if self.modes > 1 and self.model == TEXT:
+            raise UserError(f"modes {self.modes} are of networks for classes and numbers: leave modes out")
         if self.start and getattr(o, "cooling", 1.0) != 1:
             raise UserError(f"a run that --start begins with has cooled, got cooling {o.cooling}: leave it out")
         if self.method_row.binarizer and self.real_ends and self.model == "mlp" and self.depth < 2:

@@ -10,16 +10,17 @@ from ..errors import UserError
 from ..nn import LIKELIHOODS
 from .checkpoint import damaged, load_checkpoint
 from .config import Config, make, read_toml
+from .modes import Modes
 from .restore import check_description, load_state
 from .start import find_device, kind_of, make_network
 from .strategies import ContinualConfig
 
 
-def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Config, dict[str, Any]]:
+def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Module, Config, dict[str, Any]]:
     """The trained network of a run, in evaluation mode, with its configuration and description.
 
-    The network takes inputs in the units of the data files.  That of a stream is as the latest task left it, with the
-    statistics of that task (see `continual.set_task`).
+    The network takes inputs in the units of the data files; of a run with several posteriors it is an `nn.Mixture`.
+    That of a stream is as the latest task left it, with the statistics of that task (see `continual.set_task`).
 
     Returns:
         (net, config, description); description holds `input_shape` and `num_outputs` of the network, and its `task`.
@@ -28,7 +29,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         UserError: if `run` is no run, or its checkpoint is missing, damaged or of another network.
     """
     run, found = Path(run), find_device(device)
-    model, _, state = load_run_state(run)
+    model, training, state = load_run_state(run)
     settings = read_toml(run / "config.toml")
     config = make(kind_of(settings), settings)
     try:
@@ -48,9 +49,11 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Sequential, Confi
         begun = state["progress"]["epoch"] + (state["progress"]["batch"] > 0)
     except KeyError as error:
         raise damaged(run, error) from None
-    net = make_network(config, shape, num_outputs, end=end).to(found)
+    net: nn.Module = make_network(config, shape, num_outputs, end=end).to(found)
     load_state(net, model, run)
     set_task(net, max(0, begun - 1) // config.epochs)
+    if config.modes > 1:
+        net = Modes.mixture(net, training)
     return net.eval(), config, {**description, "input_shape": shape}
 
 

@@ -95,7 +95,7 @@ class Trainer:
             UserError: when the loss or a weight is not finite; the last good checkpoint stays.
             StoppedError: at a signal, after saving.
         """
-        callbacks, p, epochs = callbacks or Callbacks(), self.progress, self.config.epochs
+        callbacks, p, epochs = callbacks or Callbacks(), self.progress, self.config.cycle
         tasks = len(self.course.stream)
         if self.course.measure and not p.tasks:
             p.tasks.append(self.course.measure(self))
@@ -108,7 +108,7 @@ class Trainer:
                 self._end_task()
             self.save()
             self._write_log()
-            callbacks.epoch(line, epochs)
+            callbacks.epoch(line, self.config.epochs)
             if ended and self.course.measure:
                 callbacks.task(p.tasks[-1], tasks)
             if p.epoch < tasks * epochs and self.world.any(callbacks.stop()):
@@ -119,7 +119,7 @@ class Trainer:
     def _begin_task(self) -> None:
         """Build the task in force, and the one that it drifts into."""
         c, stream = self.config, self.course.stream
-        index = min(self.progress.epoch // c.epochs, len(stream) - 1)
+        index = min(self.progress.epoch // c.cycle, len(stream) - 1)
         set_task(self.net, index)
         if index == self.index:
             return
@@ -130,7 +130,7 @@ class Trainer:
         size = len(self.task.train) // self.course.share
         part = min(size, c.epoch_size or size)
         self.batches_per_epoch, self.parts = part // c.batch_size, max(1, size // max(1, part))
-        self.total_steps = c.epochs * self.batches_per_epoch
+        self.total_steps = c.cycle * self.batches_per_epoch
         if self.batches_per_epoch == 0:
             whose = f" of {self.task.name}" if len(stream) > 1 else ""
             raise self.world.agreed(
@@ -140,7 +140,7 @@ class Trainer:
     @property
     def done(self) -> int:
         """Steps done in the task."""
-        return self.progress.epoch % self.config.epochs * self.batches_per_epoch + self.progress.batch
+        return self.progress.epoch % self.config.cycle * self.batches_per_epoch + self.progress.batch
 
     def _epoch(self, callbacks: Callbacks) -> None:
         p, c = self.progress, self.config
@@ -225,7 +225,8 @@ class Trainer:
         p = self.progress
         self._check_loss()
         nll = float(p.nll_sum) / self.batches_per_epoch
-        line: dict[str, Any] = {"task": self.index + 1} if len(self.course.stream) > 1 else {}
+        several = len(self.course.stream) > 1 and self.config.modes == 1
+        line: dict[str, Any] = {"task": self.index + 1} if several else {}
         line |= {"epoch": p.epoch % self.config.epochs + 1, "loss": nll, "nll": nll}
         line[self.likelihood.figure] = self.likelihood.figure_of(float(p.score), p.seen)
         seen = self.course.calibration

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..continual import from_tasks
+from ..continual import Naive, from_tasks
 from ..data import Data, absolute, load_data, load_text, to_device
 from ..data.text import PREFIX as TEXT_PREFIX
 from ..environment import environment
@@ -31,6 +31,7 @@ from .load import begin_with_, load_run
 from .logs import OnMetrics, told
 from .loop import Trainer
 from .models import OWN, TEXT, Normalize, ending
+from .modes import Modes
 from .own import check_outputs, ignored, left_real, restored_on_error
 from .start import (
     absolute_path,
@@ -234,10 +235,14 @@ def _calibration(net: nn.Module, data: Data, config: Config) -> Tensor | None:
 
 
 def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World, likelihood: Likelihood) -> Trainer:
+    inputs = _calibration(net, data, config)
+    optimizer = optimizer_of(net, config, len(data.train))
+    cooling = getattr(config.method_options, "cooling", 1.0)
     course = Course(
-        from_tasks([(data.train, data.validation or data.test)], data.name, data.num_outputs),
+        from_tasks([(data.train, data.validation or data.test)] * config.modes, data.name, data.num_outputs),
         part="test" if data.validation is None else "validation",
-        calibration=_calibration(net, data, config),
+        calibration=inputs,
+        strategy=Modes(optimizer, config.modes, cooling, inputs) if config.modes > 1 else Naive(),
     )
     description = {
         "model": config.model,
@@ -257,7 +262,6 @@ def _trainer(net: nn.Module, data: Data, config: Config, run: Path, world: World
         "tokenizer": data.tokenizer,
         "config": settings_of(config),
     }
-    optimizer = optimizer_of(net, config, len(data.train))
     if getattr(config.method_options, "prior", "uniform") == "start":
         optimizer.set_prior_to_posterior()
     return Trainer(net, optimizer, course, config, run, description, world, likelihood)
@@ -269,7 +273,9 @@ def _finished(trainer: Trainer, data: Data) -> tuple[nn.Module, dict[str, Any]]:
     if world.sharding == "full":  # rank 0 has a part of the network, and a whole one in the last checkpoint
         net = load_run(run, config.device)[0]
     inputs = _calibration(net, data, config)
-    if inputs is not None:
+    if isinstance(trainer.course.strategy, Modes):
+        net = Modes.mixture(net, load_checkpoint(run)[1]).to(trainer.device)
+    elif inputs is not None:
         calibrate_(net, inputs)
         _, training, state = load_checkpoint(run)
         save_checkpoint(run, net.state_dict(), training, state)

@@ -25,7 +25,7 @@ class Schedule:
 
     def set_(self, done: int, batches_per_epoch: int) -> None:
         """Prepare the step that follows `done` steps of a task."""
-        c, total = self.config, self.config.epochs * batches_per_epoch
+        c, total = self.config, self.config.cycle * batches_per_epoch
         factor, progress = rate_factor(c, done, batches_per_epoch), (done + 1) / total
         if c.method_row.hardens:
             harden_(self.net, c.method_options, done / total)
@@ -43,7 +43,7 @@ def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
     >>> rate_factor(Config(epochs=2), step=10, batches_per_epoch=10)
     0.5
     """
-    warm, total = config.warmup * batches_per_epoch, config.epochs * batches_per_epoch
+    warm, total = config.warmup * batches_per_epoch, config.cycle * batches_per_epoch
     factor = min(1.0, (step + 1) / warm) if warm else 1.0
     if config.schedule == "cosine":
         factor *= 0.5 * (1 + math.cos(math.pi * step / total))

@@ -167,5 +167,7 @@ def check_world(config: Config, world: World) -> None:
             f"batch_size {config.batch_size} is divided among {world.size} processes, two examples or more for each: "
             f"take a multiple of {world.size} from {least} on"
         )
+    if world.sharding == "full" and config.modes > 1:
+        raise UserError(f"modes {config.modes} keep whole networks: leave --sharding full out")
     if world.sharding == "full" and getattr(config.method_options, "estimator", None) == "disarm":
         raise UserError("estimator 'disarm' draws whole networks outside of their layers: leave --sharding full out")

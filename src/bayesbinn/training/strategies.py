@@ -232,6 +232,8 @@ class ContinualConfig(StreamOptions, Config):
         return found
 
     def check(self) -> None:
+        if self.modes > 1:
+            raise UserError("continual learns one posterior, task after task: leave modes out")
         super().check()
         row = STRATEGIES[self.strategy]
         if self.method not in row.methods:
