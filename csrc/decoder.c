@@ -88,7 +88,7 @@ static void read_matrix(reader *r, matrix *m, int64_t in, int64_t out, int norm)
     bbn_memory *memory = &r->decoder->memory;
     m->norm = norm ? copied(r, in) : NULL;
     m->op = (bbn_op){.kind = BBN_BINARY, .source = {in, 1, 1}, .shape = {out, 1, 1}, .kernel = {1, 1}, .stride = {1, 1},
-                     .dilation = {1, 1}, .groups = 1, .activation = BBN_INT8, .weights = r->bits};
+                     .dilation = {1, 1}, .groups = 1, .activation = BBN_INT8, .weights = r->bits, .rows = 1};
     m->op.scale = (const uint8_t *)next_floats(r, out), m->op.shift = (const uint8_t *)r->decoder->zeros;
     bbn_layer_choose(&m->layer, &m->op, r->decoder->kernels, 1);
     bbn_layer_take(&m->layer, memory);

@@ -66,7 +66,7 @@ static void pack_direct(const bbn_layer *layer, const uint8_t *bits, int8_t *out
             }
 }
 
-static void pack_float(const bbn_layer *layer, float *out) {
+static void pack_float(const bbn_layer *layer, const uint8_t *weights, float *out) {
     const bbn_op *op = layer->op;
     const int64_t channels = op->source.channels / op->groups, taps = bbn_taps(op);
     for (int64_t o = 0; o < op->shape.channels; o++)
@@ -75,7 +75,7 @@ static void pack_float(const bbn_layer *layer, float *out) {
                 int64_t at = layer->method == BBN_FLOAT
                                  ? ((o / layer->block * taps + tap) * channels + c) * layer->block + o % layer->block
                                  : (o * taps + tap) * channels + c;
-                memcpy(out + at, op->weights + 4 * ((o * channels + c) * taps + tap), sizeof *out);
+                memcpy(out + at, weights + 4 * ((o * channels + c) * taps + tap), sizeof *out);
             }
 }
 
@@ -115,16 +115,16 @@ void bbn_layer_choose(bbn_layer *layer, const bbn_op *op, const bbn_kernels *ker
     *layer = (bbn_layer){.op = op, .kernels = kernels, .block = 1};
     if (has_weights(op)) choose(layer);
     layer->rows = bbn_round_up(op->shape.channels, layer->block);
-    layer->networks = op->kind == BBN_BINARY ? num_networks : 1;
+    layer->networks = op->kind == BBN_BINARY ? num_networks : op->rows;
     if (op->kind == BBN_BINARY) layer->num_corrections = layer->rows * (layer->method == BBN_XOR ? layer->segments : 1);
 }
 
 void bbn_layer_take(bbn_layer *layer, bbn_memory *memory) {
     const bbn_op *op = layer->op;
-    if (op->kind == BBN_CONSTANT) layer->weights = bbn_take(memory, 4 * bbn_size(op->shape));
+    if (op->kind == BBN_CONSTANT) layer->weights = bbn_take(memory, 4 * bbn_size(op->shape) * op->rows);
     if (!has_weights(op) && op->kind != BBN_AFFINE && op->kind != BBN_NORMALIZE) return; /* nor a recurrent layer's */
-    layer->scale = bbn_take(memory, 4 * layer->rows);
-    layer->shift = bbn_take(memory, 4 * layer->rows);
+    layer->scale = bbn_take(memory, 4 * layer->rows * op->rows);
+    layer->shift = bbn_take(memory, 4 * layer->rows * op->rows);
     layer->weights = bbn_take(memory, layer->network_bytes * layer->networks);
     layer->correction = bbn_take(memory, 4 * layer->num_corrections * layer->networks);
 }
@@ -132,18 +132,24 @@ void bbn_layer_take(bbn_layer *layer, bbn_memory *memory) {
 /* channels last */
 static void fill_constant(bbn_layer *layer) {
     const int64_t channels = layer->op->shape.channels, pixels = bbn_pixels(layer->op->shape);
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t p = 0; p < pixels; p++)
-            memcpy(layer->weights + 4 * (p * channels + c), layer->op->weights + 4 * (c * pixels + p), 4);
+    for (int64_t n = 0; n < layer->op->rows; n++) {
+        uint8_t *to = layer->weights + 4 * n * channels * pixels;
+        const uint8_t *from = layer->op->weights + 4 * n * channels * pixels;
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t p = 0; p < pixels; p++) memcpy(to + 4 * (p * channels + c), from + 4 * (c * pixels + p), 4);
+    }
 }
 
 void bbn_layer_fill(bbn_layer *layer) {
     const bbn_op *op = layer->op;
-    const int64_t outputs = op->shape.channels, bytes = (bbn_fan_in(op) * outputs + 7) / 8;
+    const int64_t outputs = op->shape.channels, count = bbn_fan_in(op) * outputs;
+    const int64_t bytes = op->kind == BBN_REAL ? 4 * count : (count + 7) / 8;
     if (op->kind == BBN_CONSTANT) fill_constant(layer);
     if (!layer->scale) return;
-    memcpy(layer->scale, op->scale, (size_t)(4 * outputs));
-    memcpy(layer->shift, op->shift, (size_t)(4 * outputs));
+    for (int64_t n = 0; n < op->rows; n++) {
+        memcpy(layer->scale + n * layer->rows, op->scale + 4 * n * outputs, (size_t)(4 * outputs));
+        memcpy(layer->shift + n * layer->rows, op->shift + 4 * n * outputs, (size_t)(4 * outputs));
+    }
     for (int64_t n = 0; has_weights(op) && n < layer->networks; n++) {
         const uint8_t *bits = op->weights + n * bytes;
         uint8_t *out = layer->weights + n * layer->network_bytes;
@@ -153,7 +159,15 @@ void bbn_layer_fill(bbn_layer *layer) {
         case BBN_GATHER: pack_lut(layer, bits, out, correction); break;
         case BBN_XOR: pack_xor(layer, bits, (uint64_t *)(void *)out, correction); break;
         case BBN_DIRECT: pack_direct(layer, bits, (int8_t *)out); break;
-        default: pack_float(layer, (float *)(void *)out);
+        default: pack_float(layer, bits, (float *)(void *)out);
         }
     }
+}
+
+bbn_layer bbn_layer_of(const bbn_layer *layer, int64_t network) {
+    bbn_layer own = *layer;
+    if (own.scale) own.scale += network * own.rows, own.shift += network * own.rows;
+    if (own.op->kind == BBN_REAL) own.weights += network * own.network_bytes;
+    if (own.op->kind == BBN_CONSTANT) own.weights += 4 * network * bbn_size(own.op->shape);
+    return own;
 }

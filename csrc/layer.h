@@ -28,7 +28,7 @@ typedef struct {
     int64_t length;        /* units, words or channels in a segment */
     int64_t table_bytes;   /* look-up: of all units of a segment */
     int passes;            /* 2 for int16: high and low bytes */
-    int64_t networks;      /* that have weights of their own */
+    int64_t networks;      /* that have weights of their own; scale and shift have op->rows of them */
     int64_t network_bytes; /* of the weights of one network */
     uint8_t *weights;
     int64_t num_corrections; /* of one network */
@@ -40,5 +40,7 @@ typedef struct {
 void bbn_layer_choose(bbn_layer *layer, const bbn_op *op, const bbn_kernels *kernels, int64_t num_networks);
 void bbn_layer_take(bbn_layer *layer, bbn_memory *memory);
 void bbn_layer_fill(bbn_layer *layer);
+/* The layer with the real numbers of one network alone. */
+bbn_layer bbn_layer_of(const bbn_layer *layer, int64_t network);
 
 #endif

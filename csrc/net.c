@@ -26,7 +26,7 @@ struct bbn_net {
     bbn_workspace *_Atomic spaces; /* grows at the front and never shrinks, so that anyone may walk it */
 };
 
-int bbn_abi(void) { return 7; }
+int bbn_abi(void) { return 8; }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 

@@ -69,7 +69,7 @@ static int read_weights(const reader *r, const int64_t *w, bbn_op *op, int64_t n
     if (fan_in > INT64_C(1) << 24) return fail(r, "fan-in");
     int64_t count = fan_in * op->shape.channels;
     if (op->kind == BBN_REAL) {
-        op->weights = span(r, w[BBN_W_WEIGHTS], 4 * count);
+        op->weights = span(r, w[BBN_W_WEIGHTS], 4 * count * op->rows);
     } else {
         if (!within(w[BBN_W_ACTIVATION], 0, BBN_NUM_ACTIVATIONS - 1)) return fail(r, "activation");
         op->activation = (bbn_activation)w[BBN_W_ACTIVATION];
@@ -156,7 +156,7 @@ static int read_float(const reader *r, const int64_t *w, bbn_op *op) {
     case BBN_CONSTANT:
         if (read_shape(r, w, op)) return -1;
         op->source = op->shape;
-        op->weights = span(r, w[BBN_W_WEIGHTS], 4 * bbn_size(op->shape));
+        op->weights = span(r, w[BBN_W_WEIGHTS], 4 * bbn_size(op->shape) * op->rows);
         return op->weights ? 0 : fail(r, "value");
     case BBN_FLATTEN: op->shape = (bbn_shape){bbn_size(op->source), 1, 1}; return 0;
     default: return 0;
@@ -170,11 +170,11 @@ static int read_product(const reader *r, const int64_t *w, const bbn_op *op, bbn
     words[BBN_W_CHANNELS] = op->source.channels, words[BBN_W_GROUPS] = 1;
     *product = (bbn_op){.kind = op->variant & 8 ? BBN_REAL : BBN_BINARY, .source = {op->shape.channels, 1, 1}};
     product->shape = product->source;
-    product->low = -INFINITY, product->high = INFINITY;
+    product->low = -INFINITY, product->high = INFINITY, product->rows = op->rows;
     for (int i = 0; i < 2; i++) product->kernel[i] = product->stride[i] = product->dilation[i] = 1;
     if (read_weights(r, words, product, networks)) return -1;
-    product->scale = span(r, w[BBN_W_SCALE], 4 * op->source.channels);
-    product->shift = span(r, w[BBN_W_SHIFT], 4 * op->source.channels);
+    product->scale = span(r, w[BBN_W_SCALE], 4 * op->source.channels * op->rows);
+    product->shift = span(r, w[BBN_W_SHIFT], 4 * op->source.channels * op->rows);
     return product->scale && product->shift ? 0 : fail(r, "scale or shift");
 }
 
@@ -189,6 +189,8 @@ static int read_op(const reader *r, const int64_t *w, bbn_op *op, const bbn_shap
     op->source = op->shape = shapes[op->inputs[0]];
     op->other = shapes[op->inputs[1]];
     op->groups = 1;
+    if (!within(w[BBN_W_OWN], 0, 1)) return fail(r, "own");
+    op->rows = w[BBN_W_OWN] ? networks : 1;
     for (int i = 0; i < 2; i++) op->kernel[i] = op->stride[i] = op->dilation[i] = 1;
     op->low = as_float(w[BBN_W_LOW]), op->high = as_float(w[BBN_W_HIGH]);
     if (!(op->low <= op->high)) return fail(r, "clamp");
@@ -197,8 +199,8 @@ static int read_op(const reader *r, const int64_t *w, bbn_op *op, const bbn_shap
         if (read_window(r, w, op)) return -1;
     if (has_weights(op) && read_weights(r, w, op, networks)) return -1;
     if (has_weights(op) || op->kind == BBN_AFFINE || op->kind == BBN_NORMALIZE) {
-        op->scale = span(r, w[BBN_W_SCALE], 4 * op->shape.channels);
-        op->shift = span(r, w[BBN_W_SHIFT], 4 * op->shape.channels);
+        op->scale = span(r, w[BBN_W_SCALE], 4 * op->shape.channels * op->rows);
+        op->shift = span(r, w[BBN_W_SHIFT], 4 * op->shape.channels * op->rows);
         if (!op->scale || !op->shift) return fail(r, "scale or shift");
     }
     if (op->kind == BBN_RECURRENT && read_product(r, w, op, product, networks)) return -1;

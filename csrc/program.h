@@ -33,7 +33,8 @@ enum {
     BBN_W_KIND, BBN_W_FIRST, BBN_W_SECOND, BBN_W_CHANNELS, BBN_W_KERNEL, BBN_W_STRIDE = 6, BBN_W_PADDING = 8,
     BBN_W_DILATION = 10, BBN_W_GROUPS = 12, BBN_W_ACTIVATION, BBN_W_FIXED, BBN_W_STEP, BBN_W_ZERO, BBN_W_LOW,
     BBN_W_HIGH, BBN_W_WEIGHTS, BBN_W_SCALE, BBN_W_SHIFT, BBN_W_VARIANT, BBN_W_PARAMETER, BBN_W_SHAPE,
-    BBN_W_OFFSET = BBN_W_SHAPE + 3, BBN_W_SIZES, BBN_W_STRIDES = BBN_W_SIZES + BBN_MAX_DIMS
+    BBN_W_OFFSET = BBN_W_SHAPE + 3, BBN_W_SIZES, BBN_W_STRIDES = BBN_W_SIZES + BBN_MAX_DIMS,
+    BBN_W_OWN = BBN_W_STRIDES + BBN_MAX_DIMS
 };
 
 typedef struct {
@@ -55,6 +56,7 @@ typedef struct {
     const uint8_t *weights; /* bits: (1 + samples, bytes); real: floats (O, I/groups, kH, kW); constant: floats (C, H, W);
                              * into the data */
     const uint8_t *scale, *shift;
+    int64_t rows; /* of scale, shift, real weights and value: 1, or one for each network */
 } bbn_op;
 
 typedef struct {

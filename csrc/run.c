@@ -576,6 +576,8 @@ void bbn_transpose(const float *x, int64_t rows, int64_t columns, float *out) {
 void bbn_run_op(bbn_workspace *space, const bbn_layer *layer, const float *x, const float *y, int64_t batch,
                 int64_t network, float *out) {
     const bbn_op *op = layer->op;
+    bbn_layer own;
+    if (op->rows > 1) own = bbn_layer_of(layer, network), layer = &own;
     job j = {.space = space, .layer = layer, .x = x, .y = y, .out = out, .batch = batch};
     j.network = op->kind == BBN_BINARY ? network : 0;
     bbn_pool *pool = space->pool;

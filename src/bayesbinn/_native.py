@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import UserError
 
-ABI = 7
+ABI = 8
 STEM = "_bayesbinn"
 # result and arguments of what csrc/bayesbinn.h declares; a job is the bytes of its struct
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {

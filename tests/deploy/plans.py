@@ -43,6 +43,24 @@ def random_plan(seed: int) -> Plan:
     return plan, {name: value for name, value in tensors.items() if name in used}
 
 
+def with_samples(plan: Plan, count: int, seed: int) -> Plan:
+    """The plan with `count` networks beside the mode, which have bits of their own, and some real numbers too."""
+    rs, numbers = random.Random(seed), np.random.default_rng(seed)
+    entries, tensors = plan[0]["ops"], dict(plan[1])
+    ops = []
+    for entry in entries:
+        reals = [entry[name] for name in ("scale", "shift", "weight", "value") if name in entry]
+        own = bool(reals) and rs.random() < 0.7
+        for name in reals if own else ():
+            more = numbers.normal(size=(count, *tensors[name].shape)).astype(np.float32)
+            tensors[name] = np.concatenate([tensors[name][None], more])
+        if "bits" in entry:
+            bits = tensors[entry["bits"]]
+            tensors[entry["bits"]] = np.concatenate([bits, *(bits ^ (bits * rs.randint(0, 1)) for _ in range(count))])
+        ops.append(entry | ({"own": True} if own else {}))
+    return {**plan[0], "version": 3, "num_samples": count, "ops": ops}, tensors
+
+
 def _operation(
     rs: random.Random, kind: str, place: int, values: list[tuple[int, ...]], tensor: Any, bits: Any
 ) -> tuple[dict[str, Any], tuple[int, ...]] | None:

@@ -30,7 +30,7 @@ def reference(program: Program, x: Tensor, sample: int = 0) -> Tensor:
     channels, *spatial = program.input_shape
     height_width = ([1] * (2 - len(spatial)) + spatial)[-2:]
     values = [x.float().reshape(len(x), channels, *height_width)]
-    for op in program.ops:
+    for op in program.of(sample).ops:
         values.append(_run(op, [values[i] for i in op.inputs or (0,)], sample))
     return values[-1].reshape(len(x), *program.output_shape)
 

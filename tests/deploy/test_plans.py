@@ -21,7 +21,7 @@ from bayesbinn.runtime.functions import COMPUTE, exp
 from bayesbinn.runtime.operation import FUNCTIONS
 from bayesbinn.runtime.program import Program, check
 from tests.deploy.nets import ENGINES
-from tests.deploy.plans import random_plan
+from tests.deploy.plans import random_plan, with_samples
 from tests.deploy.reference import reference
 
 
@@ -43,6 +43,45 @@ def test_every_engine_gives_the_bits_of_the_reference(engine: str, monkeypatch: 
         assert np.array_equal(network.run(x.numpy()), reference(program, x).numpy())
 
     compare()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_networks_with_real_numbers_of_their_own(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAYESBINN_ISA", engine)
+    several = 0
+
+    @given(st.integers(0, 1 << 30))
+    @settings(max_examples=25, deadline=None, derandomize=True)
+    def compare(seed: int) -> None:
+        nonlocal several
+        program = check(read(write(*with_samples(random_plan(seed), 2, seed))))
+        x = torch.randn(3, *program.input_shape, generator=torch.Generator().manual_seed(seed)) * 2
+        network = Network(program, threads=1 + seed % 2)
+        found = [network.run(x.numpy(), sample) for sample in range(3)]
+        for sample, output in enumerate(found):
+            assert np.array_equal(output, reference(program, x, sample).numpy())
+        assert np.array_equal(network.run_samples(x.numpy()), np.stack(found[1:]))
+        several += any(op.own for op in program.ops) and not np.array_equal(*found[:2])
+
+    compare()
+    assert several > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"own": 1}, "own must be true or false"),
+        ({"own": False}, r"scale must be float32 of shape \(4,\)"),
+        ({"op": "clamp"}, "unknown field"),
+    ],
+)
+def test_own_numbers_are_checked(change: dict[str, object], said: str) -> None:
+    tensors = {name: np.ones((3, 4), np.float32) for name in ("a", "b")}
+    op = {"op": "affine", "inputs": [0], "scale": "a", "shift": "b", "own": True}
+    plan = {"version": 3, "producer": "test", "input": [4], "num_samples": 2, "ops": [op]}
+    check(read(write(plan, tensors)))
+    with pytest.raises(FormatError, match=said):
+        check(read(write({**plan, "ops": [op | change]}, tensors)))
 
 
 def test_the_c_export_gives_the_bits_of_the_reference(tmp_path: Path) -> None:

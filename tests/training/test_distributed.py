@@ -115,7 +115,7 @@ def averaged_by_one_process(data, settings):
             for p, q in zip(*(net.buffers() for net in nets), strict=True):
                 p.copy_(p / 2 + q / 2)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(config, step, steps)
+            group["lr"] = rate * rate_factor(config, step, config.epochs * steps, steps)
         optimizer.step()
     calibrate_(first, loaded.calibration(config.augment))
     return first.state_dict()

@@ -120,7 +120,7 @@ def test_schedules_keep_what_differs_between_groups(tmp_path):
     training = Trainer(net, optimizer, training.course, config, tmp_path / "run", {})
     training.fit()
     ends = [(group["kl_weight"], group["lr"]) for group in rule.param_groups]
-    last = rate_factor(config, TOTAL - 1, STEPS)
+    last = rate_factor(config, TOTAL - 1, TOTAL, STEPS)
     for i, (kl_weight, lr) in enumerate(ends):
         assert kl_weight == pytest.approx(0.001 * 2.0**i)
         assert lr == pytest.approx(0.1 * 3.0**i * last)
@@ -289,7 +289,7 @@ def test_fewer_examples_than_a_batch(tmp_path, data):
 
 def test_cosine_falls_from_the_peak_to_nearly_zero():
     config = Config(epochs=4)
-    rates = [rate_factor(config, step, 25) for step in range(100)]
+    rates = [rate_factor(config, step, 100, 25) for step in range(100)]
     assert rates[0] == 1.0
     assert rates == sorted(rates, reverse=True)
     assert rates[50] == pytest.approx(0.5)
@@ -298,7 +298,7 @@ def test_cosine_falls_from_the_peak_to_nearly_zero():
 
 def test_warmup_climbs_in_a_line():
     config = Config(epochs=4, schedule="constant", warmup=0.4)
-    rates = [rate_factor(config, step, 10) for step in range(40)]
+    rates = [rate_factor(config, step, 40, 10) for step in range(40)]
     assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert set(rates[3:]) == {1.0}
 
@@ -311,7 +311,7 @@ def test_the_schedule_reaches_every_optimizer(tmp_path):
         seen.append([group["lr"] for group in training.optimizer.param_groups])
 
     training.fit(Callbacks(step=step))
-    factors = [rate_factor(training.config, i, STEPS) for i in range(TOTAL)]
+    factors = [rate_factor(training.config, i, TOTAL, STEPS) for i in range(TOTAL)]
     assert seen == [[0.5 * f, 0.25 * f] for f in factors]
 
 

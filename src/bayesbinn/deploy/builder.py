@@ -48,6 +48,7 @@ class Step:
         scale, shift: (O,) float64, per output channel; rounded to float32 when written.
         size: (O,) float64, the absolute values that `shift` is the sum of: what its rounding error is relative to.
         parts: names of the modules and functions that it computes.
+        own: whether scale, shift, weight and value have a first size more, a row for each network of the file.
     """
 
     entry: dict[str, Any]
@@ -59,6 +60,7 @@ class Step:
     shift: Tensor | None = None
     size: Tensor | None = None
     parts: list[str] = field(default_factory=list)
+    own: bool = False
 
     @property
     def kind(self) -> str:

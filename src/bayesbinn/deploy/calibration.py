@@ -51,7 +51,8 @@ def _reads(
     for batch in torch.split(x, BATCH_SIZE):
         for sample, record in enumerate(networks.records(batch, points)):
             hidden = [i for i in places if not shown[i]]
-            values = twin.values(program, batch.float().cpu(), twin.weights(program, sample)) if hidden else []
+            own = program.of(sample)
+            values = twin.values(own, batch.float().cpu(), twin.weights(own, sample)) if hidden else []
             for i in places:
                 read = [record.seen[p] for p in shown[i] if p in record.seen] or [values[program.ops[i].inputs[0]]]
                 for tensor in read:

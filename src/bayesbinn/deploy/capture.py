@@ -5,11 +5,12 @@ The network is traced with `torch.fx`, in evaluation mode; binary layers and tor
 
 import inspect
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from .. import bernoulli
 from ..nn import BinaryConv1d, BinaryConv2d, BinaryLinear, Twin
@@ -108,6 +109,45 @@ def capture(net: nn.Module, input_shapes: Sequence[Sequence[int]]) -> Capture:
         raise UnsupportedError(f"{type(net).__name__} cannot be packed ({HELP}); not supported:\n{listed}")
     steps, points = builder.finish()
     return Capture(builder.input_shapes, builder.output_shapes, steps, points)
+
+
+def together(captures: Mapping[nn.Module, Capture], networks: Sequence[nn.Module]) -> Capture:
+    """One capture of several networks of one kind, with the real numbers of each where they are not the same.
+
+    Args:
+        captures: of each different network.
+        networks: in the order of the file.
+
+    Raises:
+        UnsupportedError: naming the first operation in which they differ otherwise.
+    """
+    first, *others = captures.values()
+    steps = []
+    for index, step in enumerate(first.steps):
+        each = {net: own.steps[index] if index < len(own.steps) else None for net, own in captures.items()}
+        for other in each.values():
+            if other is None or (other.entry, other.inputs, other.layer) != (step.entry, step.inputs, step.layer):
+                raise UnsupportedError(f"the members of the mixture differ in {step.kind} {step.parts}, beyond numbers")
+        steps.append(_joined(step, [each[net] for net in networks if each[net]]))
+    if any(len(other.steps) != len(first.steps) for other in others):
+        raise UnsupportedError("the members of the mixture have different numbers of operations")
+    return replace(first, steps=steps)
+
+
+def _joined(step: Step, each: list[Any]) -> Step:
+    """One step for several networks: as it is if they have the same numbers, else with a row for each."""
+    numbers = ("scale", "shift", "weight", "value")
+    if all(_same(getattr(step, name), getattr(other, name)) for other in each for name in numbers):
+        return step
+    rows: dict[str, Any] = {
+        name: torch.stack([getattr(s, name) for s in each]) for name in numbers if getattr(step, name) is not None
+    }
+    size = None if step.size is None else torch.stack([s.size for s in each]).amax(0)
+    return replace(step, own=True, size=size, **rows)
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (a is not None and b is not None and torch.equal(a, b))
 
 
 def _left_out(net: nn.Module, given: int) -> dict[str, Any]:

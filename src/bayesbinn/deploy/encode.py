@@ -60,9 +60,9 @@ def encode(
             unique = name if f"{name}.scale" not in tensors else f"{name}@{index}"  # a module called twice
             entry["scale"] = _store(tensors, f"{unique}.scale", step.scale)
             entry["shift"] = _store(tensors, f"{unique}.shift", step.shift)
-        ops.append(entry)
+        ops.append(entry | ({"own": True} if step.own else {}))
     plan = {
-        "version": 2 if any(op["op"] in SINCE_2 or _is_new(op) for op in ops) else 1,
+        "version": max(_version(op) for op in ops),
         "producer": f"bayesbinn {__version__}",
         "input": list(joint_shape(captured.input_shapes)),
         **({"inputs": [list(s) for s in captured.input_shapes]} if len(captured.input_shapes) > 1 else {}),
@@ -74,8 +74,11 @@ def encode(
     return container.write(plan, tensors)
 
 
-def _is_new(op: dict[str, Any]) -> bool:
-    return bool(op.get("activation", {}).get("type") == "int6")
+def _version(op: dict[str, Any]) -> int:
+    """The oldest version of the format that has an operation."""
+    if "own" in op:
+        return 3
+    return 2 if op["op"] in SINCE_2 or op.get("activation", {}).get("type") == "int6" else 1
 
 
 def _store(tensors: dict[str, NDArray[Any]], name: str, values: Tensor | NDArray[np.uint8]) -> str:

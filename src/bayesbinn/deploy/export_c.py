@@ -50,6 +50,7 @@ def to_c(program: Program, name: str = "net", *, ram: int | None = None, flash: 
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"name must be a C identifier, got {name!r}")
+    program = program.of(0)
     planned = plan(program, ram)
     budget = c_budget(program, ram=ram, target=target)
     for what, need, have in (("ram", budget.ram, ram), ("flash", budget.flash, flash)):
@@ -112,6 +113,7 @@ def save_c(program: Program, folder: str | Path, name: str = "net", *, ram: int 
 
 def c_budget(program: Program, *, ram: int | None = None, target: str = "any") -> Budget:
     """Bytes of memory, constants and code that the C folder takes; arguments as in `to_c`."""
+    program = program.of(0)
     planned = plan(program, ram)
     constants, calls, used = _body(program, planned)
     tables = sum(4 * (line.count(",") + 1) for line in constants if line.startswith("static const int"))

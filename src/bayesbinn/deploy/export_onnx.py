@@ -49,7 +49,7 @@ def to_qonnx(program: Program) -> bytes:
 
 class _Graph:
     def __init__(self, program: Program, qonnx: bool, stock: bool = False) -> None:
-        self.program, self.qonnx, self.stock = program, qonnx, stock or qonnx
+        self.program, self.qonnx, self.stock = program.of(0), qonnx, stock or qonnx
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 

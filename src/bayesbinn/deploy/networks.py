@@ -5,10 +5,12 @@ This is all that packing asks of the posterior.
 
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from ..nn import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryLayer, bina
 from ..nn.batch_norm import in_force, statistics_of
 from ..nn.draws import generator_for, has_posterior, some_binary_layers
 from ..nn.inputs import evaluating
+from ..nn.mixture import members_of
 from ..posterior import sampled_weights
 from .bits import pack_signs
 from .builder import Point, UnsupportedError, joint_shape
@@ -37,6 +40,8 @@ class Record:
 class Networks:
     """The mode of `net`, and S networks drawn as `predict` draws them.
 
+    Of a mixture the mode is that of the last member, and draw s is from member s mod K.
+
     Raises:
         ValueError: if there is no binary layer, or no posterior to draw from.
     """
@@ -48,18 +53,27 @@ class Networks:
 
     def __post_init__(self) -> None:
         some_binary_layers(self.net)
-        if self.num_samples and not has_posterior(self.net):
+        if self.num_samples and not has_posterior(self.net) and len(members_of(self.net)) == 1:
             raise ValueError(
                 f"num_samples is {self.num_samples}, but this network has no posterior to draw from: use 0"
             )
+
+    @cached_property
+    def members(self) -> list[nn.Module]:
+        """The member that each network is of: of the mode, then of each draw."""
+        members = members_of(self.net)
+        return [members[-1], *(members[i % len(members)] for i in range(self.num_samples))]
 
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Inside, the network is as it is packed: in evaluation mode, eager, in full float32.
 
-        All networks of a file share the statistics of batch norm; with samples they are those of the draws.
+        All networks of a member share the statistics of batch norm; with samples they are those of the draws.
         """
-        shared = in_force(statistics_of(self.net, "draws" if self.num_samples else "mode"))
+        whose: Literal["mode", "draws"] = "draws" if self.num_samples else "mode"
+        shared = in_force(
+            {k: v for member in dict.fromkeys(self.members) for k, v in statistics_of(member, whose).items()}
+        )
         compiles = "torch._dynamo" in sys.modules  # importing it to say so would take seconds
         eager = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
         with torch.no_grad(), eager, _full_precision(), evaluating(self.net), shared:
@@ -68,26 +82,25 @@ class Networks:
     def each(self) -> Iterator[nn.Module]:
         """The network as the mode, then as each draw."""
         generator = generator_for(self.net, self.seed) if self.num_samples else None
-        yield self.net
-        for _ in range(self.num_samples):
-            with sampled_weights(self.net, generator):
-                yield self.net
+        mode, *drawn = self.members
+        yield mode
+        for member in drawn:
+            with sampled_weights(member, generator):
+                yield member
 
     def bits(self) -> dict[str, NDArray[np.uint8]]:
         """By name of the layer: its bits (1 + S, bytes) in all networks."""
-        layers = dict(binary_layers(self.net))
-        found: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in layers}
-        for _ in self.each():
-            for name, layer in layers.items():
+        found = defaultdict[str, list[NDArray[np.uint8]]](list)
+        for net in self.each():
+            for name, layer in binary_layers(net):
                 found[name].append(pack_signs(_stored_weight(layer)))
         return {name: np.stack(each) for name, each in found.items()}
 
     def records(self, x: Tensor, points: Iterable[Point]) -> Iterator[Record]:
         """What each network does with x (B, ...), as its modules and the user's hooks really run."""
         points = set(points)
-        modules = {name: self.net.get_submodule(name) for name in {point.module for point in points}}
         for net in self.each():
-            record = Record()
+            record, modules = Record(), {name: net.get_submodule(name) for name in {point.module for point in points}}
             with ExitStack() as hooks:
                 for name, module in modules.items():
                     _watch(name, module, points, record, hooks)
@@ -109,7 +122,7 @@ class Networks:
 
     def mode_output(self, x: Tensor, batch_size: int = 256) -> Tensor:
         """The mode's output for x (B, ...)."""
-        return torch.cat([self._run(self.net, part) for part in torch.split(x, batch_size)])
+        return torch.cat([self._run(self.members[0], part) for part in torch.split(x, batch_size)])
 
     def made_inputs(self, count: int) -> Tensor:
         """`count` normally distributed inputs, in the network's own type: where no others are given."""

@@ -48,7 +48,7 @@ def verify(program: Program, captured: Capture, x: Tensor, records: Iterable[Rec
             activations' steps, can explain.
     """
     for sample, record in enumerate(records):
-        _verify(program, captured, x, record, sample)
+        _verify(program.of(sample), captured, x, record, sample)
 
 
 def _verify(program: Program, captured: Capture, x: Tensor, record: Record, sample: int) -> None:

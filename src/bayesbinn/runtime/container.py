@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT_VERSION = 2  # the newest; a file says the oldest that has all its operations
+FORMAT_VERSION = 3  # the newest; a file says the oldest that has all its operations
 MAX_HEADER = 1 << 24
 DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
 PLAN, CHECKSUM = "bayesbinn", "checksum"

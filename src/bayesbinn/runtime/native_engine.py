@@ -19,7 +19,7 @@ KINDS = (
     *("function", "normalize", "softmax", "matmul", "concat", "view", "constant", "multiply", "recurrent"),
 )
 ACTIVATIONS = ("sign", "int8", "int16", "int6")
-OP_WORDS = 48
+OP_WORDS, OWN = 48, 44
 ERROR_BYTES = 256
 # where values are: `array.ctypes.data` takes three times as long, as long as a small layer
 _address, _bytes = ctypes.addressof, cast(Callable[[Any], ctypes.c_char], ctypes.c_char.from_buffer)
@@ -118,19 +118,20 @@ def _tensors(op: Op, num_networks: int) -> list[NDArray[np.uint8]]:
     Raises:
         ValueError: if one is not of the shape and dtype that the operation's own shapes ask for.
     """
+    rows = (num_networks,) if op.own else ()
     wanted: list[tuple[NDArray[Any] | None, Any, tuple[int, ...]]] = []
     if op.kind == "binary":
         wanted.append((op.bits, np.uint8, (num_networks, (op.num_weights + 7) // 8)))
     elif op.kind == "real":
-        wanted.append((op.weight, np.float32, op.weight_shape))
+        wanted.append((op.weight, np.float32, (*rows, *op.weight_shape)))
     elif op.kind == "recurrent":
         return _tensors(op.product, num_networks)
     elif op.kind == "constant":
-        return [_bytes_of(op, op.value, np.float32, op.shape)]
+        return [_bytes_of(op, op.value, np.float32, (*rows, *op.shape))]
     elif op.kind in ("affine", "normalize"):
         wanted.append((np.zeros(0, np.uint8), np.uint8, (0,)))
     if wanted:
-        wanted += [(tensor, np.float32, op.shape[:1]) for tensor in (op.scale, op.shift)]
+        wanted += [(tensor, np.float32, (*rows, op.shape[0])) for tensor in (op.scale, op.shift)]
     return [_bytes_of(op, *each) for each in wanted]
 
 
@@ -156,7 +157,9 @@ def _op_words(op: Op, offsets: list[int]) -> NDArray[np.int64]:
     if op.view is not None:
         short = MAX_DIMS - len(op.view.sizes)
         fields += [op.view.offset, *[1] * short, *op.view.sizes, *[0] * short, *op.view.strides]
-    return np.array(fields + [0] * (OP_WORDS - len(fields)), np.int64)
+    fields += [0] * (OP_WORDS - len(fields))
+    fields[OWN] = int(op.own)
+    return np.array(fields, np.int64)
 
 
 def _variant(op: Op) -> int:

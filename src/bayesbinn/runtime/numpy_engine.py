@@ -42,7 +42,7 @@ class NumpyEngine(Engine):
     def _network(self, x: Floats, sample: int) -> Floats:
         values = [x]
         with np.errstate(over="ignore", invalid="ignore"):
-            for op in self.program.ops:
+            for op in self.program.of(sample).ops:
                 values.append(np.ascontiguousarray(run_op(op, [values[i] for i in op.inputs or (0,)], sample)))
         return values[-1]
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,7 @@ class Op:
         axis: of "concat": 0, 1, 2 for C, H, W.  transposed: of "matmul", whether y is (K, H, N).
         center, whole: of "normalize", whether the mean is subtracted, and whether all pixels count together.
         view: (sizes, strides, offset) of "view".  value: (C, H, W) float32 of "constant".
+        own: whether scale, shift, weight and value have a first size of 1 + S more, a row for each network.
     """
 
     kind: str
@@ -100,6 +101,14 @@ class Op:
     whole: bool = False
     view: View | None = None
     value: NDArray[np.float32] | None = None
+    own: bool = False
+
+    def of(self, network: int) -> "Op":
+        """The operation with the real numbers of one network; its bits stay those of all."""
+        if not self.own:
+            return self
+        rows: dict[str, Any] = {name: getattr(self, name) for name in ("scale", "shift", "weight", "value")}
+        return replace(self, own=False, **{n: row[network] for n, row in rows.items() if row is not None})
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:

@@ -5,7 +5,7 @@ Inside the engines a value is a (C, H, W) array per input, with H = 1 for sequen
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .about import About, check_about
@@ -33,6 +33,11 @@ class Program:
     about: About = field(default_factory=About)
     input_shapes: tuple[tuple[int, ...], ...] = ()
     output_shapes: tuple[tuple[int, ...], ...] = ()
+
+    def of(self, network: int) -> "Program":
+        """The program with the real numbers of one network (0 is the mode), where its operations have several."""
+        own = any(op.own for op in self.ops)
+        return replace(self, ops=tuple(op.of(network) for op in self.ops)) if own else self
 
     @property
     def input(self) -> Shape:

@@ -34,6 +34,7 @@ class Reader:
         self.used: set[str] = set()
         self.where = ""
         self.second: tuple[Shape, int] = ((1, 1, 1), 1)  # shape and rank of the last input of the operation in hand
+        self.rows: tuple[int, ...] = ()  # the first size of its real tensors, if each network has its own
 
     def op(self, entry: object, index: int, values: list[tuple[Shape, int]]) -> Op:
         self.where = f"operation {index}"
@@ -52,10 +53,11 @@ class Reader:
         read = READERS.get(kind)
         if read is None:
             raise FormatError(f"{self.where}: unknown operation, known are {', '.join(READERS)}")
-        known = {"op", "name", "inputs", *FIELDS[kind]}
+        known = {"op", "name", "inputs", *FIELDS[kind], *(["own"] if REALS & set(FIELDS[kind]) else [])}
         if entry.keys() - known:
             raise FormatError(f"{self.where}: unknown field {sorted(entry.keys() - known)[0]!r}")
-        fields |= read(self, entry, source, rank)
+        self.rows = (1 + self.samples,) if "own" in entry and self.flag(entry, "own") else ()
+        fields |= {"own": bool(self.rows)} | read(self, entry, source, rank)
         if "clamp" in FIELDS[kind]:
             fields["low"], fields["high"] = self.clamp(entry)
         return Op(**({"shape": source} | fields))
@@ -112,7 +114,8 @@ class Reader:
         return low, high
 
     def scale_shift(self, entry: dict[str, Any], channels: int) -> dict[str, Any]:
-        return {field: self.tensor(entry, field, np.float32, (channels,)) for field in ("scale", "shift")}
+        shape = (*self.rows, channels)
+        return {field: self.tensor(entry, field, np.float32, shape) for field in ("scale", "shift")}
 
     def activation(self, entry: dict[str, Any], fan_in: int) -> Activation:
         found = entry.get("activation")
@@ -174,8 +177,9 @@ class Reader:
         shape = (channels, source[0] // fields.get("groups", 1), *kernel)
         fields |= {"kind": "binary" if binary else "real"} | self.scale_shift(entry, channels)
         if not binary:
-            stored = (*shape[:2], *(entry.get("kernel", ())))  # as in torch
-            return fields | {"weight": self.tensor(entry, "weight", np.float32, stored).reshape(shape)}
+            stored = (*self.rows, *shape[:2], *(entry.get("kernel", ())))  # as in torch
+            weight = self.tensor(entry, "weight", np.float32, stored)
+            return fields | {"weight": weight.reshape(*self.rows, *shape)}
         fields["activation"] = self.activation(entry, math.prod(shape[1:]))
         size = math.prod(shape)
         bits = self.tensor(entry, "bits", np.uint8, (1 + self.samples, (size + 7) // 8))
@@ -290,12 +294,14 @@ def _view(self: Reader, entry: dict[str, Any], source: Shape, rank: int) -> dict
 
 def _constant(self: Reader, entry: dict[str, Any], source: Shape, rank: int) -> dict[str, Any]:
     name = entry.get("value")
-    user = self.tensors[name].shape if isinstance(name, str) and name in self.tensors else ()
-    value = self.tensor(entry, "value", np.float32, user)
+    found = self.tensors[name].shape if isinstance(name, str) and name in self.tensors else ()
+    user = found[len(self.rows) :]
+    value = self.tensor(entry, "value", np.float32, (*self.rows, *user))
     if not (1 <= len(user) <= 3 and min(user) >= 1):
         raise self.error("value", user, "1 to 3 positive sizes")
     shape = inner_shape(user)
-    return {"kind": "constant", "source": shape, "shape": shape, "rank": len(user), "value": value.reshape(shape)}
+    fields = {"kind": "constant", "source": shape, "shape": shape, "rank": len(user)}
+    return fields | {"value": value.reshape(*self.rows, *shape)}
 
 
 def _affine(self: Reader, entry: dict[str, Any], source: Shape, rank: int) -> dict[str, Any]:
@@ -333,6 +339,7 @@ SINCE_2 = (  # not in version 1
     *("multiply", "function", "normalize", "softmax", "matmul", "concat", "view", "constant"),
     *("binary_recurrent", "real_recurrent"),
 )
+REALS = {"scale", "shift", "weight", "value"}
 NUM_INPUTS = {"add": 2, "multiply": 2, "concat": 2, "matmul": 2, "constant": 0}  # 1 for all others
 _CONV = ("channels", "kernel", "stride", "padding", "dilation", "groups")
 _POOL = ("kernel", "stride", "padding")

@@ -112,10 +112,23 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
             return {}
         return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
 
-    @property
-    def cycle(self) -> int:
-        """Epochs between two beginnings of the schedules: of one posterior, or in a stream of one task."""
-        return self.epochs // self.modes
+    def place(self, epoch: int) -> tuple[int, int, int]:
+        """(cycle, epoch within it, its number of epochs) of an epoch: the schedules start anew with each cycle.
+
+        A stream has one for each task, of `epochs`.  A run of K posteriors has K in its epochs: the first, which begins
+        from nothing, takes what the others, a (K + 1)th each, leave (docs/design/modes.md).
+
+        >>> [make_config({"epochs": 20, "modes": 5}).place(epoch) for epoch in (0, 8, 19)]
+        [(0, 0, 8), (1, 0, 3), (4, 2, 3)]
+        """
+        if self.modes == 1:
+            return (*divmod(epoch, self.epochs), self.epochs)
+        later = max(1, self.epochs // (self.modes + 1))
+        first = self.epochs - (self.modes - 1) * later
+        if epoch < first:
+            return 0, epoch, first
+        cycle, within = divmod(epoch - first, later)
+        return 1 + cycle, within, later
 
     @property
     def notes(self) -> list[str]:
@@ -145,12 +158,8 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         o = self.method_options
         if getattr(o, "natural_dtype", "float32") == "bfloat16" and o.cooling != 1:
             raise UserError(f"natural_dtype bfloat16 goes without cooling, got {o.cooling}: leave one of them out")
-        if self.epochs % self.modes:
-            near = self.epochs - self.epochs % self.modes
-            raise UserError(
-                f"modes {self.modes} share the epochs, got {self.epochs}: take "
-                f"{f'{near} or ' if near else ''}{near + self.modes}"
-            )
+        if self.epochs < self.modes:
+            raise UserError(f"modes {self.modes} take an epoch each, got epochs {self.epochs}: give more epochs")
         if self.modes > 1 and self.model == TEXT:
             raise UserError(f"modes {self.modes} are of networks for classes and numbers: leave modes out")
         if self.start and getattr(o, "cooling", 1.0) != 1:

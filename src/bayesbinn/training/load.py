@@ -51,7 +51,7 @@ def load_run(run: Path | str, device: str = "cpu") -> tuple[nn.Module, Config, d
         raise damaged(run, error) from None
     net: nn.Module = make_network(config, shape, num_outputs, end=end).to(found)
     load_state(net, model, run)
-    set_task(net, max(0, begun - 1) // config.epochs)
+    set_task(net, config.place(max(0, begun - 1))[0])
     if config.modes > 1:
         net = Modes.mixture(net, training)
     return net.eval(), config, {**description, "input_shape": shape}

@@ -95,23 +95,24 @@ class Trainer:
             UserError: when the loss or a weight is not finite; the last good checkpoint stays.
             StoppedError: at a signal, after saving.
         """
-        callbacks, p, epochs = callbacks or Callbacks(), self.progress, self.config.cycle
+        callbacks, p, c = callbacks or Callbacks(), self.progress, self.config
         tasks = len(self.course.stream)
+        epochs = c.epochs * (tasks if c.modes == 1 else 1)
         if self.course.measure and not p.tasks:
             p.tasks.append(self.course.measure(self))
-        while p.epoch < tasks * epochs:
+        while p.epoch < epochs:
             self._begin_task()
             self._epoch(callbacks)
             line = self._end_epoch()
-            ended = p.epoch % epochs == 0
+            ended = c.place(p.epoch)[1] == 0
             if ended:
                 self._end_task()
             self.save()
             self._write_log()
-            callbacks.epoch(line, self.config.epochs)
+            callbacks.epoch(line, c.epochs)
             if ended and self.course.measure:
                 callbacks.task(p.tasks[-1], tasks)
-            if p.epoch < tasks * epochs and self.world.any(callbacks.stop()):
+            if p.epoch < epochs and self.world.any(callbacks.stop()):
                 raise StoppedError
 
     # --- one task, one epoch, one step ---
@@ -119,7 +120,8 @@ class Trainer:
     def _begin_task(self) -> None:
         """Build the task in force, and the one that it drifts into."""
         c, stream = self.config, self.course.stream
-        index = min(self.progress.epoch // c.cycle, len(stream) - 1)
+        cycle, _, epochs = c.place(self.progress.epoch)
+        index = min(cycle, len(stream) - 1)
         set_task(self.net, index)
         if index == self.index:
             return
@@ -130,7 +132,7 @@ class Trainer:
         size = len(self.task.train) // self.course.share
         part = min(size, c.epoch_size or size)
         self.batches_per_epoch, self.parts = part // c.batch_size, max(1, size // max(1, part))
-        self.total_steps = c.cycle * self.batches_per_epoch
+        self.total_steps = epochs * self.batches_per_epoch
         if self.batches_per_epoch == 0:
             whose = f" of {self.task.name}" if len(stream) > 1 else ""
             raise self.world.agreed(
@@ -140,7 +142,7 @@ class Trainer:
     @property
     def done(self) -> int:
         """Steps done in the task."""
-        return self.progress.epoch % self.config.cycle * self.batches_per_epoch + self.progress.batch
+        return self.config.place(self.progress.epoch)[1] * self.batches_per_epoch + self.progress.batch
 
     def _epoch(self, callbacks: Callbacks) -> None:
         p, c = self.progress, self.config
@@ -176,7 +178,7 @@ class Trainer:
 
     def _step(self, x: Tensor, y: Tensor) -> None:
         p, c, done = self.progress, self.config, self.done
-        self.schedule.set_(done, self.batches_per_epoch)
+        self.schedule.set_(done, self.total_steps, self.batches_per_epoch)
         self.optimizer.zero_grad()
         inputs, labels = self.course.strategy.batch(x, y)
         nll, score = torch.zeros_like(p.nll_sum), torch.zeros_like(p.score)

@@ -23,10 +23,10 @@ class Schedule:
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self.cooling = getattr(config.method_options, "cooling", 1.0)
 
-    def set_(self, done: int, batches_per_epoch: int) -> None:
-        """Prepare the step that follows `done` steps of a task."""
-        c, total = self.config, self.config.cycle * batches_per_epoch
-        factor, progress = rate_factor(c, done, batches_per_epoch), (done + 1) / total
+    def set_(self, done: int, total: int, batches_per_epoch: int) -> None:
+        """Prepare the step that follows `done` steps of the `total` of a task."""
+        c = self.config
+        factor, progress = rate_factor(c, done, total, batches_per_epoch), (done + 1) / total
         if c.method_row.hardens:
             harden_(self.net, c.method_options, done / total)
         if self.cooling != 1:
@@ -37,13 +37,13 @@ class Schedule:
             group["lr"] = base * factor * rise
 
 
-def rate_factor(config: Config, step: int, batches_per_epoch: int) -> float:
-    """The learning rates at `step` (from 0) as a share of their peak: linear warm-up, then the schedule to 0.
+def rate_factor(config: Config, step: int, total: int, batches_per_epoch: int) -> float:
+    """The learning rates at `step` (from 0) of `total`, as a share of their peak: linear warm-up, then the schedule.
 
-    >>> rate_factor(Config(epochs=2), step=10, batches_per_epoch=10)
+    >>> rate_factor(Config(), step=10, total=20, batches_per_epoch=10)
     0.5
     """
-    warm, total = config.warmup * batches_per_epoch, config.cycle * batches_per_epoch
+    warm = config.warmup * batches_per_epoch
     factor = min(1.0, (step + 1) / warm) if warm else 1.0
     if config.schedule == "cosine":
         factor *= 0.5 * (1 + math.cos(math.pi * step / total))

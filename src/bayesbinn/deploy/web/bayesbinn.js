@@ -10,7 +10,7 @@ const KINDS = ["binary", "real", "max_pool", "avg_pool", "add", "affine", "clamp
 const FUNCTIONS = ["sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "mish", "elu", "leaky_relu", "hardsigmoid", "hardswish"];
 const CELLS = ["gru", "lstm", "rnn_tanh", "rnn_relu"];
 const ACTIVATIONS = ["sign", "int8", "int16", "int6"];
-const HEADER_WORDS = 5, OP_WORDS = 48, MAX_DIMS = 8, VERSION = 2, MAX_MEMORY = 1n << 30n, ERROR_BYTES = 256;
+const HEADER_WORDS = 5, OP_WORDS = 48, MAX_DIMS = 8, OWN = 44, VERSION = 3, MAX_MEMORY = 1n << 30n, ERROR_BYTES = 256;
 const FAILURES = [, "its shapes are others", "x holds NaN or Infinity", "there is not enough memory"];
 
 export async function inflate(bytes) {
@@ -87,12 +87,13 @@ function encode({ plan, tensors }) {
     const variants = { function: FUNCTIONS.indexOf(op.function), normalize: Number(op.center) + 2 * Number(op.whole), concat: axis,
       recurrent: CELLS.indexOf(op.cell) + 4 * Number(op.reverse) + 8 * Number(!op.bits) };
     set(at + 22, variants[kind] ?? Number(op.transposed ?? 0), bits(op.parameter ?? op.eps ?? 0));
-    const user = op.shape ?? tensors[op.value]?.shape;
+    const user = op.shape ?? tensors[op.value]?.shape.slice(op.own ? 1 : 0);
     if (user) set(at + 24, user[0], user.length === 3 ? user[1] : 1, user.length > 1 ? user.at(-1) : 1);
     if (kind === "view") {
       const short = MAX_DIMS - op.sizes.length;
       set(at + 27, op.offset ?? 0, ...Array(short).fill(1), ...op.sizes, ...Array(short).fill(0), ...op.strides);
     }
+    set(at + OWN, Number(op.own ?? false));
     ranks.push(user ? user.length : op.op.endsWith("_linear") || kind === "flatten" ? 1 : rank);
   });
   return words;
