@@ -42,9 +42,10 @@ def sampled_weights(
     >>> same
     True
     """
+    own = seed if weights is None and isinstance(seed, int) else None
     if weights is None:
         weights = draw(net, generator_for(net, seed) if isinstance(seed, int) else seed)
-    with fixed_weights(net, weights), in_force(statistics_of(net, "draws")):
+    with fixed_weights(net, weights), in_force(statistics_of(net, "draws", own)(0)):
         yield net
 
 

@@ -24,6 +24,8 @@ from bayesbinn import (
 from bayesbinn.binarizers import SignSTE
 from bayesbinn.nn import batch_norm, binary_layers, split_parameters
 from bayesbinn.nn.batch_norm import in_force, own_statistics, statistics_of
+from bayesbinn.nn.draws import fixed_weights
+from bayesbinn.prediction import posterior_outputs
 
 # networks that were trained and not calibrated are what is tested here; test_uncalibrated.py has the warning
 pytestmark = pytest.mark.filterwarnings("ignore:batch norm has the statistics of training")
@@ -74,7 +76,7 @@ def assert_as_if_never_calibrated(net):
         (50, [slice(0, 100), slice(100, 200), slice(200, 300), slice(300, 400)]),
     ],
 )
-def test_the_statistics_are_those_of_the_mode_and_the_average_over_draws(share, parts, monkeypatch):
+def test_the_statistics_are_those_of_the_mode_of_each_draw_and_their_average(share, parts, monkeypatch):
     net, generator, moments = network(), torch.Generator().manual_seed(3), []
     mode = nn.functional.linear(SEEN, net[0].weight, net[0].bias)
     monkeypatch.setattr(batch_norm, "SHARE", share)
@@ -86,11 +88,15 @@ def test_the_statistics_are_those_of_the_mode_and_the_average_over_draws(share, 
     norm = net[1]
     torch.testing.assert_close((norm.running_mean, norm.running_var), (mode.mean(0), mode.var(0)))
     expected = tuple(torch.stack(parts).mean(0) for parts in zip(*moments, strict=True))
-    with in_force(statistics_of(net, "draws")):
-        torch.testing.assert_close((norm.running_mean, norm.running_var), expected)
+    for known in (statistics_of(net, "draws")(0), statistics_of(net, "draws", 4)(0), statistics_of(net, "draws", 3)(4)):
+        with in_force(known):
+            torch.testing.assert_close((norm.running_mean, norm.running_var), expected)
+    for i, own in enumerate(moments):
+        with in_force(statistics_of(net, "draws", 3)(i)):
+            torch.testing.assert_close((norm.running_mean, norm.running_var), own)
     torch.testing.assert_close((norm.running_mean, norm.running_var), (mode.mean(0), mode.var(0)))
     assert not any(module.training for module in net.modules())
-    with in_force(statistics_of(net, "mode")):
+    with in_force(statistics_of(net, "mode")(0)):
         torch.testing.assert_close(norm.running_mean, mode.mean(0))
 
 
@@ -187,6 +193,29 @@ def test_a_network_built_by_hand_loads_it_too():
     assert torch.equal(layer.drawn.mean, net[0].drawn.mean)
 
 
+def test_a_state_dict_of_the_days_when_draws_had_an_average_alone():
+    net, other = calibrate_(network(), SEEN), network()
+    old = net.state_dict()
+    for name in [name for name in old if "drawn_" in name]:
+        old[name] = old[name].mean(0) if name.endswith(("mean", "var")) else old[name]
+        if name.endswith("seed"):
+            del old[name]
+    other.load_state_dict(old)
+    for i in (0, 5):
+        own, average = statistics_of(other, "draws", 0)(i), statistics_of(net, "draws")(0)
+        for a, b in zip(own.values(), average.values(), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_each_draw_of_a_prediction_has_its_own():
+    net = calibrate_(network(), SEEN, num_samples=3)
+    outputs = list(posterior_outputs(net, X, 5))
+    generator = torch.Generator().manual_seed(0)
+    for i, found in enumerate(outputs):
+        with fixed_weights(net, draw(net, generator)), in_force(statistics_of(net, "draws", 0)(i if i < 3 else 99)):
+            assert torch.equal(net(X), found)
+
+
 def test_a_state_dict_without_calibration_ends_one():
     net, other = network(), calibrate_(network(seed=2), SEEN)
     other.load_state_dict(net.state_dict())
@@ -196,7 +225,7 @@ def test_a_state_dict_without_calibration_ends_one():
 def test_calibrating_again_gives_the_draws_and_the_mode_the_new_data():
     net = calibrate_(calibrate_(network(), SEEN), 100 * SEEN)
     assert_same(both(net), both(calibrate_(network(), 100 * SEEN)))
-    with in_force(statistics_of(net, "draws")):
+    with in_force(statistics_of(net, "draws")(0)):
         assert net[1].running_var.min() > 100
 
 
@@ -369,21 +398,21 @@ def test_networks_without_draws():
 
 def test_a_part_of_a_network_keeps_its_statistics():
     net = calibrate_(network(), SEEN)
-    with in_force(statistics_of(net, "draws")):
+    with in_force(statistics_of(net, "draws")(0)):
         expected = net[5].running_mean.clone()
     assert not torch.equal(net[5].running_mean, expected)
-    with in_force(statistics_of(net[4:], "draws")):
+    with in_force(statistics_of(net[4:], "draws")(0)):
         assert torch.equal(net[5].running_mean, expected)
     net[7].natural.neg_()
-    with in_force(statistics_of(net[7:], "draws")):  # a part without batch norm has nothing to warn of
+    with in_force(statistics_of(net[7:], "draws")(0)):  # a part without batch norm has nothing to warn of
         pass
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_another_floating_point_type_keeps_them(dtype):
     net = calibrate_(network(), SEEN).to(dtype)
-    with in_force(statistics_of(net, "draws")):
-        torch.testing.assert_close(net[1].running_mean, net[0].drawn.mean.to(dtype))
+    with in_force(statistics_of(net, "draws")(0)):
+        torch.testing.assert_close(net[1].running_mean, net[0].drawn.mean.mean(0).to(dtype))
         assert net[1].running_mean.dtype == dtype
 
 

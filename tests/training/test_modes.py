@@ -13,6 +13,7 @@ import bayesbinn as bb
 from bayesbinn.cli import main
 from bayesbinn.errors import UserError
 from bayesbinn.nn import Mixture
+from bayesbinn.nn.mixture import member_seed
 from bayesbinn.training import load_run, train
 from bayesbinn.training.checkpoint import load_checkpoint
 from bayesbinn.training.config import make_config
@@ -44,18 +45,19 @@ def test_each_cycle_leaves_a_posterior_and_all_are_averaged(data: str, tmp_path:
     x = torch.randn(20, 8, generator=torch.Generator().manual_seed(1))
     naturals = [next(layer.natural for _, layer in bb.nn.binary_layers(m)) for m in net.members]
     assert not any(torch.equal(a, b) for a, b in itertools.pairwise(naturals))
-    generator = torch.Generator().manual_seed(5)
+    seeds = [member_seed(0, k) for k in range(3)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     wanted = torch.zeros(20, 3)
-    for i in range(7):  # a slow twin: one draw after the other, each with the statistics of its own member
-        member = net.members[i % 3]
-        weights = bb.nn.draw(member, generator)
+    for i in range(7):  # a slow twin: one draw after the other, each with the statistics of its own
+        k, member = i % 3, net.members[i % 3]
+        weights = bb.nn.draw(member, generators[k])
         with (
-            bb.nn.batch_norm.in_force(bb.nn.batch_norm.statistics_of(member, "draws")),
+            bb.nn.batch_norm.in_force(bb.nn.batch_norm.statistics_of(member, "draws", seeds[k])(i // 3)),
             bb.nn.draws.fixed_weights(member, weights),
             torch.no_grad(),
         ):
             wanted += member(x).softmax(-1) / 7
-    torch.testing.assert_close(bb.predict(net, x, 7, seed=5).probs, wanted)
+    torch.testing.assert_close(bb.predict(net, x, 7).probs, wanted)
     assert torch.equal(bb.predict(net, x, 0).probs, bb.predict(net.members[2], x, 0).probs)
     moments = [bb.predict(m, x, "moments").probs for m in net.members]
     torch.testing.assert_close(bb.predict(net, x, "moments").probs, sum(moments) / 3)

@@ -111,12 +111,12 @@ def capture(net: nn.Module, input_shapes: Sequence[Sequence[int]]) -> Capture:
     return Capture(builder.input_shapes, builder.output_shapes, steps, points)
 
 
-def together(captures: Mapping[nn.Module, Capture], networks: Sequence[nn.Module]) -> Capture:
+def together(captures: Mapping[Any, Capture], networks: Sequence[Any]) -> Capture:
     """One capture of several networks of one kind, with the real numbers of each where they are not the same.
 
     Args:
-        captures: of each different network.
-        networks: in the order of the file.
+        captures: of each different network, by any key.
+        networks: their keys, in the order of the file.
 
     Raises:
         UnsupportedError: naming the first operation in which they differ otherwise.

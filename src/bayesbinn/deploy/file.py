@@ -16,7 +16,7 @@ from ..runtime.engine import whole
 from ..runtime.program import MAX_SAMPLES, Program, check
 from .builder import plain_type
 from .calibration import input_limits
-from .capture import capture, guess_input_shape, together
+from .capture import guess_input_shape
 from .encode import encode
 from .handlers import MODULES
 from .mixing import LADDER, mix
@@ -122,8 +122,7 @@ def pack(
     networks = Networks(net, num_samples, seed, shapes or given or (guess_input_shape(net),))
     x = networks.made_inputs(CHECKED) if data is None else data[:: math.ceil(len(data) / CHECKED)]
     with networks.ready():
-        each = {member: capture(member, networks.input_shapes) for member in dict.fromkeys(networks.members)}
-        captured = together(each, networks.members)
+        captured = networks.captured()
         bits = networks.bits()
         first = "int8" if activations == "auto" else activations
         raw = encode(captured, bits, num_samples, first, about or About(), {})

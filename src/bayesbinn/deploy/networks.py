@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ..nn import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryLayer, binary_layers, split_parameters
 from ..nn.batch_norm import in_force, statistics_of
-from ..nn.draws import generator_for, has_posterior, some_binary_layers
+from ..nn.draws import draw, fixed_weights, generator_for, has_posterior, some_binary_layers
 from ..nn.inputs import evaluating
-from ..nn.mixture import members_of
-from ..posterior import sampled_weights
+from ..nn.mixture import member_seed, members_of
 from .bits import pack_signs
 from .builder import Point, UnsupportedError, joint_shape
+from .capture import Capture, capture, together
 from .handlers.transposed import as_convolution
 
 
@@ -64,29 +64,42 @@ class Networks:
         members = members_of(self.net)
         return [members[-1], *(members[i % len(members)] for i in range(self.num_samples))]
 
+    @cached_property
+    def statistics(self) -> list[dict[Any, Any]]:
+        """Of the batch norm of each network: the mode's are the running ones, where a dict is empty."""
+        members = members_of(self.net)
+        of_mode = statistics_of(members[-1], "mode")
+        known = [
+            statistics_of(m, "draws", member_seed(self.seed, k)) if self.num_samples else of_mode
+            for k, m in enumerate(members)
+        ]
+        return [of_mode(0), *(known[i % len(members)](i // len(members)) for i in range(self.num_samples))]
+
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Inside, the network is as it is packed: in evaluation mode, eager, in full float32.
-
-        All networks of a member share the statistics of batch norm; with samples they are those of the draws.
-        """
-        whose: Literal["mode", "draws"] = "draws" if self.num_samples else "mode"
-        shared = in_force(
-            {k: v for member in dict.fromkeys(self.members) for k, v in statistics_of(member, whose).items()}
-        )
+        """Inside, the network is as it is packed: in evaluation mode, eager, in full float32."""
         compiles = "torch._dynamo" in sys.modules  # importing it to say so would take seconds
         eager = torch.compiler.set_stance("force_eager") if compiles else nullcontext()
-        with torch.no_grad(), eager, _full_precision(), evaluating(self.net), shared:
+        with torch.no_grad(), eager, _full_precision(), evaluating(self.net):
             yield
 
     def each(self) -> Iterator[nn.Module]:
         """The network as the mode, then as each draw."""
-        generator = generator_for(self.net, self.seed) if self.num_samples else None
-        mode, *drawn = self.members
-        yield mode
-        for member in drawn:
-            with sampled_weights(member, generator):
+        members = members_of(self.net)
+        generators = {m: generator_for(m, member_seed(self.seed, k)) for k, m in enumerate(members)}
+        for i, (member, statistics) in enumerate(zip(self.members, self.statistics, strict=True)):
+            weights = fixed_weights(member, draw(member, generators[member])) if i else nullcontext()
+            with weights, in_force(statistics):
                 yield member
+
+    def captured(self) -> Capture:
+        """The operations of all networks; those that have the same real numbers are looked at once."""
+        keys = [(member, *map(id, own.values())) for member, own in zip(self.members, self.statistics, strict=True)]
+        found: dict[Any, Capture] = {}
+        for key, net in zip(keys, self.each(), strict=True):
+            if key not in found:
+                found[key] = capture(net, self.input_shapes)
+        return together(found, keys)
 
     def bits(self) -> dict[str, NDArray[np.uint8]]:
         """By name of the layer: its bits (1 + S, bytes) in all networks."""

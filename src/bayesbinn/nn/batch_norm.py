@@ -2,13 +2,13 @@
 
 Training collects running statistics while the weights change and, for most estimators, are drawn anew at every step.
 They are the average network's: the mode loses accuracy with them (docs/uncertainty.md).  `calibrate_` gives the mode
-and the draws their own.  The mode's become the running statistics, so that every torch tool sees them.  The draws' are
+and each draw its own.  The mode's become the running statistics, so that every torch tool sees them.  The draws' are
 kept beside λ, in the binary layers, with a fingerprint of all that they belong to: λ, and the running statistics beside
 which they were made.  They count while both are as they were.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -22,12 +22,13 @@ from .convert import binary_layers
 from .draws import draw, fixed_weights, generator_for, has_posterior
 from .inputs import Inputs, active_dropouts, as_inputs, evaluating, seeded
 from .layers import BinaryLayer, Drawn
-from .mixture import members_of
+from .mixture import member_seed, members_of
 
 M = TypeVar("M", bound=nn.Module)
 Groups = list[tuple[BinaryLayer, list[_BatchNorm]]]
 
 SHARE = 1024  # inputs that each drawn network sees, where there are as many (docs/design/batch-norm.md)
+DRAWS = 32  # networks that get statistics of their own: as many as `predict` draws
 
 
 class UncalibratedWarning(UserWarning):
@@ -42,12 +43,12 @@ class Statistics(NamedTuple):
 
 
 @torch.no_grad()
-def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 1024, seed: int = 0) -> M:
+def calibrate_(net: M, data: Any, *, num_samples: int = DRAWS, batch_size: int = 1024, seed: int = 0) -> M:
     """Give the mode of `net`, and its drawn networks, batch-norm statistics of their own, in place.
 
-    The mode's are those of all the data.  The draws' are the average of the mean and of the variance over S drawn
-    networks, as training averages them over its steps; each network sees its share of the data, or 1,024 inputs if
-    that is more.  Dropout is on meanwhile, as in training: without it the network gets surer than its calibration
+    The mode's are those of all the data.  The draws' are those of the first S networks that `predict` draws with this
+    seed, each of its share of the data, or of 1,024 inputs if that is more; further draws, and those of other seeds,
+    use their average.  Dropout is on meanwhile, as in training: without it the network gets surer than its calibration
     bears (docs/uncertainty.md).  Both go with the network into its state_dict, and from there into any other.  They
     end with what they belong to: after further training, `update_bn` or loading, draws use the running statistics
     again; if λ alone has changed, the next prediction says so.
@@ -57,7 +58,7 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
         data: N ≥ 2 training inputs, changed as in training; a few thousand are enough.  A tensor, a numpy array, a
             tuple or dict of them (several inputs), or an iterable such as a DataLoader of batches (inputs, or inputs
             and labels), which is read once, to its end.
-        num_samples: S ≥ 1.
+        num_samples: S ≥ 1; each takes two numbers per channel.
         batch_size: inputs in one forward pass.
         seed: of the draws.
 
@@ -74,35 +75,39 @@ def calibrate_(net: M, data: Any, *, num_samples: int = 8, batch_size: int = 102
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     inputs = as_inputs(data, net)
-    for member in members_of(net):
-        _calibrate(member, inputs, num_samples, batch_size, seed)
+    members = members_of(net)
+    for k, member in enumerate(members):
+        share = (num_samples - k - 1) // len(members) + 1  # of the S draws of a mixture, those of this member
+        _calibrate(member, inputs, max(share, 1), batch_size, member_seed(seed, k))
     return net
 
 
 def _calibrate(net: nn.Module, inputs: Inputs, num_samples: int, batch_size: int, seed: int) -> None:
     draws = has_posterior(net) and bool(_norms(net))
     mode = _collected(net, inputs, batch_size)
-    drawn = _average_of_draws(net, inputs, num_samples, batch_size, seed) if draws else {}
+    drawn = _statistics_of_each(net, inputs, num_samples, batch_size, seed) if draws else []
     for norm, own in mode.items():
         for buffer, value in zip(_running(norm), own, strict=True):
             buffer.copy_(value)
     if draws:
         for layer, norms in _groups(net):
-            of_layer = [drawn.get(norm, _running(norm)) for norm in norms]
             none = torch.empty(0, device=layer.natural.device)
-            mean, var = (torch.cat([none, *(own[i] for own in of_layer)]) for i in (0, 1))
-            layer.drawn = Drawn(mean, var, _fingerprint(layer, norms))
+            each = [[of_draw.get(norm, _running(norm)) for norm in norms] for of_draw in drawn]
+            mean, var = (torch.stack([torch.cat([none, *(own[i] for own in row)]) for row in each]) for i in (0, 1))
+            layer.drawn = Drawn(mean, var, _fingerprint(layer, norms), torch.tensor([seed]))
 
 
-def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> dict[_BatchNorm, Statistics]:
-    """The statistics of the mode, or of the draws where `calibrate_` has made some, for `in_force`.
+def statistics_of(
+    net: nn.Module, whose: Literal["mode", "draws"], seed: int | None = None
+) -> Callable[[int], dict[_BatchNorm, Statistics]]:
+    """The statistics of the mode, or of draw i with `seed` where `calibrate_` has made some, for `in_force`.
 
+    What it returns gives the average of all draws for another seed (None: for any draw), or for one that has none.
     Those of the mode are the running ones, so that nothing has to be put in their place.  Those of the draws count
     while λ and the running statistics are as they were then.  Warns (`UncalibratedWarning`) where λ has changed and the
     running statistics have not, so that both are of other weights; and for the mode of a network that was trained
     since, whose running statistics are an average over other weights.
     """
-    found: dict[_BatchNorm, Statistics] = {}
     groups = _groups(net)
     calibrated = _calibrated(groups)
     trained = any(norm.num_batches_tracked for _, norms in groups for norm in norms)  # batches seen
@@ -113,12 +118,22 @@ def statistics_of(net: nn.Module, whose: Literal["mode", "draws"]) -> dict[_Batc
             UncalibratedWarning,
             stacklevel=4,
         )
-    if calibrated and whose == "draws":
-        for layer, norms in groups:
-            assert layer.drawn is not None
-            sizes = [norm.num_features for norm in norms]
-            parts = (torch.split_with_sizes(values, sizes) for values in layer.drawn[:2])
-            found |= zip(norms, map(Statistics, *parts), strict=True)
+    if not calibrated or whose == "mode":
+        return lambda i: {}
+    average = _drawn(groups, None)
+    known = [layer.drawn for layer, norms in groups if norms and layer.drawn]
+    own = min((len(drawn.mean) for drawn in known if int(drawn.seed) == seed), default=0)
+    return lambda i: _drawn(groups, i) if i < own else average
+
+
+def _drawn(groups: Groups, i: int | None) -> dict[_BatchNorm, Statistics]:
+    """The statistics of draw i, or the average of all."""
+    found: dict[_BatchNorm, Statistics] = {}
+    for layer, norms in groups:
+        assert layer.drawn is not None
+        rows = (values.mean(0) if i is None else values[i] for values in layer.drawn[:2])
+        parts = (torch.split_with_sizes(row, [norm.num_features for norm in norms]) for row in rows)
+        found |= zip(norms, map(Statistics, *parts), strict=True)
     return found
 
 
@@ -205,18 +220,16 @@ class _Moments:
         self.count = total
 
 
-def _average_of_draws(
+def _statistics_of_each(
     net: nn.Module, inputs: Inputs, num_samples: int, batch_size: int, seed: int
-) -> dict[_BatchNorm, Statistics]:
-    generator, average = generator_for(net, seed), dict[_BatchNorm, Statistics]()
+) -> list[dict[_BatchNorm, Statistics]]:
+    generator, found = generator_for(net, seed), []
     size = max(len(inputs) // num_samples, min(len(inputs), SHARE))
     for i in range(num_samples):
         start = i * (len(inputs) - size) // max(num_samples - 1, 1)
         with fixed_weights(net, draw(net, generator)):
-            for norm, own in _collected(net, inputs.part(start, start + size), batch_size).items():
-                before = average.get(norm, Statistics(torch.zeros(()), torch.zeros(())))
-                average[norm] = Statistics(*(a + b / num_samples for a, b in zip(before, own, strict=True)))
-    return average
+            found.append(_collected(net, inputs.part(start, start + size), batch_size))
+    return found
 
 
 def _calibrated(groups: Groups) -> bool | None:

@@ -54,13 +54,15 @@ class Drawn(NamedTuple):
     """What `batch_norm.calibrate_` keeps beside λ: statistics of drawn networks, and what these belong to.
 
     Attributes:
-        mean, var: of the batch norms behind the layer, joined.
+        mean, var: (S, F), of the batch norms behind the layer, joined; a row for each draw.
         fingerprint: (2,) int64.
+        seed: (1,) int64, of the draws.
     """
 
     mean: Tensor
     var: Tensor
     fingerprint: Tensor
+    seed: Tensor
 
 
 class Twin(nn.Module):
@@ -273,6 +275,8 @@ class BinaryLayer(Twin):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         drawn = {name: state_dict.pop(f"{prefix}drawn_{name}", None) for name in Drawn._fields}
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if drawn["seed"] is None and drawn["mean"] is not None:  # once there was only an average over draws
+            drawn |= {name: drawn[name][None] for name in ("mean", "var")} | {"seed": torch.tensor([-1])}
         if all(value is not None for value in drawn.values()):
             self.drawn = Drawn(**{name: value.clone() for name, value in drawn.items()})
 
