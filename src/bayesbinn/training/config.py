@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import UserError
 from ..nn.layers import MAGNITUDE, SCALE
-from .methods import ESTIMATORS, METHODS, BayesOptions, Method
+from ..optim.network import KL_WEIGHT
+from .methods import DRAWN, ESTIMATORS, METHODS, BayesOptions, Method
 from .models import OWN, TAKES, TEXT, ModelConfig
 from .options import NoOptions, Tables, option, options_of, records
 
@@ -22,12 +23,10 @@ import tomli_w
 FOLDER_OF_IMAGES = "imagefolder:"
 # docs/language.md: what learns a decoder of text, where nothing normalises what a layer gives
 OF_TEXT: dict[str, dict[str, Any]] = {
-    "bayesbinn": {
-        **{"scale": SCALE, "estimator": "mean", "form": "weight", "lr": 3.0, "cooling": 100.0, "magnitude": 0.3}
-    },
+    "bayesbinn": {**{"scale": SCALE, "form": "weight", "kl_weight": KL_WEIGHT}},
     "ste": {"scale": SCALE, "lr": 0.01},
 }
-ONWARDS = {"scale": SCALE, "estimator": "draw", "form": "weight", "lr": 1.5}  # from a posterior that has cooled
+ONWARDS = DRAWN | {"scale": SCALE, "estimator": "draw", "form": "weight", "lr": 1.5}  # from one that has cooled
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,17 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
     @classmethod
     def defaults(cls, given: dict[str, Any]) -> dict[str, Any]:
         """What takes the place of the options' own defaults beside the settings `given`."""
-        # those were chosen on the models of `train`; a network of one's own starts as in a loop of one's own
-        model, method = given.get("model"), given.get("method", cls.method)
+        model, method, bayes = given.get("model"), given.get("method", cls.method), {}
+        if method == "bayesbinn":
+            if model == TEXT and given.get("start"):
+                return ONWARDS
+            warm = given.get("estimator", BayesOptions.estimator) == "mean" and given.get("form") != "plain"
+            warm = warm and not given.get("start") and given.get("natural_dtype") != "bfloat16"
+            # a network of one's own that draws starts as in a loop of one's own
+            bayes = {} if warm else DRAWN | ({"magnitude": MAGNITUDE} if model == OWN else {})
         if model == TEXT and method in OF_TEXT:
-            return ONWARDS if given.get("start") and method == "bayesbinn" else OF_TEXT[method]
-        if model not in (OWN, TEXT) or method == "float":
-            return {}
-        return {"scale": SCALE} | ({"magnitude": MAGNITUDE} if method == "bayesbinn" else {})
+            return bayes | OF_TEXT[method]
+        return bayes if model not in (OWN, TEXT) or method == "float" else bayes | {"scale": SCALE}
 
     def place(self, epoch: int) -> tuple[int, int, int]:
         """(cycle, epoch within it, its number of epochs) of an epoch: the schedules start anew with each cycle.

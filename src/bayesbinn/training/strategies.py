@@ -12,7 +12,7 @@ from ..continual import Stream
 from ..errors import UserError
 from ..optim import BiMU, NetworkOptimizer, Palimpsest
 from .config import Config
-from .methods import ESTIMATORS, METHODS, BinaryOptions, Method, estimated
+from .methods import DRAWN, ESTIMATORS, METHODS, BinaryOptions, Method, estimated
 from .models import TEXT
 from .options import NoOptions, Tables, option
 
@@ -80,6 +80,7 @@ STREAM_METHODS: dict[str, Method] = {
 STREAM_DEFAULTS: dict[str, dict[str, Any]] = {
     # not colder: what a task leaves undecided is what the next one can learn with
     "bayesbinn": {
+        **DRAWN,
         **{"estimator": "draw", "form": "plain", "lr": 0.01, "momentum": 0.0},
         **{"kl_weight": 0.4, "init": "zeros"},
     },
