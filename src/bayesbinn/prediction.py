@@ -7,6 +7,7 @@ Memory does not grow with the number of networks.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from .nn.batch_norm import in_force, own_statistics, statistics_of
 from .nn.draws import draw, fixed_weights, generator_for, has_posterior
 from .nn.inputs import Head, Inputs, active_dropouts, as_inputs, evaluating, joined, portions, seeded
 from .nn.likelihood import likelihood_of
-from .nn.mixture import member_seed, members_of
+from .nn.mixture import members_of
 from .propagation import moment_weights, points
 
 Samples = int | Literal["moments"]  # S, or mean and variance in one pass
@@ -249,8 +250,8 @@ def posterior_outputs(
     inputs, seen = as_inputs(x, net), None if calibration is None else as_inputs(calibration, net)
     members = members_of(net) if num_samples else members_of(net)[-1:]  # the mode is that of the last
     whose: Literal["mode", "draws"] = "draws" if num_samples else "mode"
-    seeds = [None if propagate else member_seed(seed, k) for k in range(len(members))]
-    known = [] if seen is not None else list(map(statistics_of, members, [whose] * len(members), seeds))
+    own = None if propagate else seed
+    known = [] if seen is not None else list(map(partial(statistics_of, whose=whose, seed=own), members))
     if propagate and seen is not None:
         raise ValueError("moments take the statistics of calibrate_, and no calibration of each network: leave it out")
     if propagate:
@@ -259,16 +260,14 @@ def posterior_outputs(
                 out = inputs.outputs(member, batch_size, output)
             yield from points(out)
         return
-    generators = [
-        generator_for(member, member_seed(seed, k)) if num_samples else None for k, member in enumerate(members)
-    ]
+    generator = generator_for(net, seed) if num_samples else None
     with evaluating(net):
         for i in range(max(int(num_samples), 1)):
-            j, k = divmod(i, len(members))
+            k = i % len(members)
             member = members[k]
-            weights = fixed_weights(member, draw(member, generators[k])) if num_samples else nullcontext()
+            weights = fixed_weights(member, draw(member, generator)) if num_samples else nullcontext()
             # opened second, so that a network's own statistics are of the weights in force
-            with weights, in_force(known[k](j)) if seen is None else own_statistics(member, seen, batch_size):
+            with weights, in_force(known[k](i)) if seen is None else own_statistics(member, seen, batch_size):
                 out = inputs.outputs(member, batch_size, output)
             yield out
 

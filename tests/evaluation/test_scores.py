@@ -113,7 +113,7 @@ def test_the_temperature_is_fitted_on_held_out_examples(digits):
 def test_voters_that_cannot_be():
     net, plain = network(), nn.Linear(4, 3)
     for nets, kind, message in (
-        ([net, net], "posterior", "takes one RUN, got 2"),
+        ([net, net], "dropout", "takes one RUN, got 2"),
         ([net], "ensemble", "needs at least two RUNs, got 1"),
         ([plain], "dropout", "trained with dropout"),
     ):

@@ -21,7 +21,7 @@ from ..nn import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryLayer, bina
 from ..nn.batch_norm import in_force, statistics_of
 from ..nn.draws import draw, fixed_weights, generator_for, has_posterior, some_binary_layers
 from ..nn.inputs import evaluating
-from ..nn.mixture import member_seed, members_of
+from ..nn.mixture import members_of
 from .bits import pack_signs
 from .builder import Point, UnsupportedError, joint_shape
 from .capture import Capture, capture, together
@@ -40,7 +40,7 @@ class Record:
 class Networks:
     """The mode of `net`, and S networks drawn as `predict` draws them.
 
-    Of a mixture the mode is that of the last member, and draw s is from member s mod K.
+    Of a mixture the mode is that of the last member, and draw s is that of member s mod K.
 
     Raises:
         ValueError: if there is no binary layer, or no posterior to draw from.
@@ -69,11 +69,8 @@ class Networks:
         """Of the batch norm of each network: the mode's are the running ones, where a dict is empty."""
         members = members_of(self.net)
         of_mode = statistics_of(members[-1], "mode")
-        known = [
-            statistics_of(m, "draws", member_seed(self.seed, k)) if self.num_samples else of_mode
-            for k, m in enumerate(members)
-        ]
-        return [of_mode(0), *(known[i % len(members)](i // len(members)) for i in range(self.num_samples))]
+        known = [statistics_of(m, "draws", self.seed) if self.num_samples else of_mode for m in members]
+        return [of_mode(0), *(known[i % len(members)](i) for i in range(self.num_samples))]
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -85,10 +82,9 @@ class Networks:
 
     def each(self) -> Iterator[nn.Module]:
         """The network as the mode, then as each draw."""
-        members = members_of(self.net)
-        generators = {m: generator_for(m, member_seed(self.seed, k)) for k, m in enumerate(members)}
+        generator = generator_for(self.net, self.seed)
         for i, (member, statistics) in enumerate(zip(self.members, self.statistics, strict=True)):
-            weights = fixed_weights(member, draw(member, generators[member])) if i else nullcontext()
+            weights = fixed_weights(member, draw(member, generator)) if i else nullcontext()
             with weights, in_force(statistics):
                 yield member
 

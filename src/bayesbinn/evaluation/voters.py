@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..data import channels_last
 from ..errors import UserError
-from ..nn import likelihood_of
+from ..nn import Mixture, likelihood_of
 from ..nn.mixture import members_of
 from ..posterior import has_posterior
 from ..prediction import dropout_outputs, ensemble_outputs, posterior_outputs, predictions
@@ -88,7 +88,7 @@ def make_voters(
 
     Args:
         kind: None is "ensemble" for several networks, else "posterior"; a network without a posterior then has its
-            mode only (S = 0).
+            mode only (S = 0).  "posterior" of several networks is their mixture.
 
     Raises:
         UserError: for a negative S, an ensemble of one, several networks that are no ensemble, dropout asked of a
@@ -100,6 +100,10 @@ def make_voters(
     if num_samples < 0:
         raise UserError(f"samples must be at least 0 (0 is the mode only), got {num_samples}")
     kind = kind or ("ensemble" if len(nets) > 1 else "posterior")
+    if kind == "posterior" and len(nets) > 1:
+        if not all(map(has_posterior, nets)):
+            raise UserError("voters 'posterior' draws from every RUN, and one has no posterior: leave voters out")
+        nets = [Mixture(nets)]
     if (kind == "ensemble") != (len(nets) > 1):
         need = "needs at least two RUNs" if kind == "ensemble" else "takes one RUN"
         raise UserError(f"voters {kind!r} {need}, got {len(nets)}")

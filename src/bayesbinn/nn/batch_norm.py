@@ -22,7 +22,7 @@ from .convert import binary_layers
 from .draws import draw, fixed_weights, generator_for, has_posterior
 from .inputs import Inputs, active_dropouts, as_inputs, evaluating, seeded
 from .layers import BinaryLayer, Drawn
-from .mixture import member_seed, members_of
+from .mixture import members_of
 
 M = TypeVar("M", bound=nn.Module)
 Groups = list[tuple[BinaryLayer, list[_BatchNorm]]]
@@ -43,7 +43,15 @@ class Statistics(NamedTuple):
 
 
 @torch.no_grad()
-def calibrate_(net: M, data: Any, *, num_samples: int = DRAWS, batch_size: int = 1024, seed: int = 0) -> M:
+def calibrate_(
+    net: M,
+    data: Any,
+    *,
+    num_samples: int = DRAWS,
+    batch_size: int = 1024,
+    seed: int = 0,
+    turn: tuple[int, int] = (0, 1),
+) -> M:
     """Give the mode of `net`, and its drawn networks, batch-norm statistics of their own, in place.
 
     The mode's are those of all the data.  The draws' are those of the first S networks that `predict` draws with this
@@ -61,6 +69,7 @@ def calibrate_(net: M, data: Any, *, num_samples: int = DRAWS, batch_size: int =
         num_samples: S ≥ 1; each takes two numbers per channel.
         batch_size: inputs in one forward pass.
         seed: of the draws.
+        turn: (k, K): the network is going to be member k of a mixture of K, so that draws k, k + K, ... are enough.
 
     Returns:
         `net` itself.
@@ -76,16 +85,16 @@ def calibrate_(net: M, data: Any, *, num_samples: int = DRAWS, batch_size: int =
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     inputs = as_inputs(data, net)
     members = members_of(net)
-    for k, member in enumerate(members):
-        share = (num_samples - k - 1) // len(members) + 1  # of the S draws of a mixture, those of this member
-        _calibrate(member, inputs, max(share, 1), batch_size, member_seed(seed, k))
+    turns = [turn] if len(members) == 1 else [(k, len(members)) for k in range(len(members))]
+    for (k, count), member in zip(turns, members, strict=True):
+        _calibrate(member, inputs, range(k % num_samples, num_samples, count), num_samples, batch_size, seed)
     return net
 
 
-def _calibrate(net: nn.Module, inputs: Inputs, num_samples: int, batch_size: int, seed: int) -> None:
+def _calibrate(net: nn.Module, inputs: Inputs, wanted: range, num_samples: int, batch_size: int, seed: int) -> None:
     draws = has_posterior(net) and bool(_norms(net))
     mode = _collected(net, inputs, batch_size)
-    drawn = _statistics_of_each(net, inputs, num_samples, batch_size, seed) if draws else []
+    drawn = _statistics_of_each(net, inputs, wanted, num_samples, batch_size, seed) if draws else []
     for norm, own in mode.items():
         for buffer, value in zip(_running(norm), own, strict=True):
             buffer.copy_(value)
@@ -221,15 +230,23 @@ class _Moments:
 
 
 def _statistics_of_each(
-    net: nn.Module, inputs: Inputs, num_samples: int, batch_size: int, seed: int
+    net: nn.Module, inputs: Inputs, wanted: range, num_samples: int, batch_size: int, seed: int
 ) -> list[dict[_BatchNorm, Statistics]]:
-    generator, found = generator_for(net, seed), []
+    """Of each draw; of those that are not wanted, the average over the others."""
+    generator, found = generator_for(net, seed), dict[int, dict[_BatchNorm, Statistics]]()
     size = max(len(inputs) // num_samples, min(len(inputs), SHARE))
     for i in range(num_samples):
         start = i * (len(inputs) - size) // max(num_samples - 1, 1)
-        with fixed_weights(net, draw(net, generator)):
-            found.append(_collected(net, inputs.part(start, start + size), batch_size))
-    return found
+        weights = draw(net, generator)
+        if i in wanted:
+            with fixed_weights(net, weights):
+                found[i] = _collected(net, inputs.part(start, start + size), batch_size)
+    first, *_ = found.values()
+    average = {
+        norm: Statistics(*(torch.stack([own[norm][part] for own in found.values()]).mean(0) for part in (0, 1)))
+        for norm in first
+    }
+    return [found.get(i, average) for i in range(num_samples)]
 
 
 def _calibrated(groups: Groups) -> bool | None:

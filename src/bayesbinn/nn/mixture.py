@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Mixture(nn.Module):
     """K networks of one kind, each with a posterior around a solution of its own.
 
-    `predict`, `calibrate_` and `deploy.save` know it: draw s is draw s // K of member s mod K.  Called itself, it is
+    `predict`, `calibrate_` and `deploy.save` know it: draw s is that of member s mod K.  Called itself, it is
     the last member, and so its mode is the mode of that one.  `bayesbinn train --modes K` learns one at the cost of a
     single run; networks that were trained apart make one too.
 
@@ -46,12 +46,3 @@ def members_of(net: nn.Module) -> list[nn.Module]:
     1
     """
     return list(net.members) if isinstance(net, Mixture) else [net]
-
-
-def member_seed(seed: int, k: int) -> int:
-    """The seed of the draws of member k: the given one for the first, others for the others.
-
-    >>> member_seed(5, 0)
-    5
-    """
-    return (seed + k * 0x9E3779B9) % 2**32 if k else seed

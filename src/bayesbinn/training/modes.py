@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..continual import Strategy
 from ..examples import Examples
 from ..nn import calibrate_
-from ..nn.mixture import Mixture, member_seed
+from ..nn.mixture import Mixture
 from ..optim import NetworkOptimizer
 
 
@@ -31,7 +31,7 @@ class Modes(Strategy):
     def after_task(self, net: nn.Module, train: Examples, outputs: tuple[int, ...] | None) -> None:
         member = copy.deepcopy(net)
         if self.calibration is not None:
-            calibrate_(member, self.calibration, seed=member_seed(0, len(self.kept)))
+            calibrate_(member, self.calibration, turn=(len(self.kept), self.modes))
         self.kept.append({name: value.detach().cpu().clone() for name, value in member.state_dict().items()})
         if len(self.kept) < self.modes and self.cooling != 1:
             self.optimizer.temper_(self.cooling)
