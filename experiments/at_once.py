@@ -38,7 +38,10 @@ VGG: dict[str, Any] = {
     **{"model": "vgg-small", "augment": "crop-flip", "batch_size": 100, "dropout": 0.0, "precision": "bfloat16"},
     **{"threads": 1, "epochs": 10},
 }
-SINGLE = {"bayesbinn": 5, "bayesbinn-modes": 3, "ste": 5, "ste-modes": 3, "ste-fifth": 5}
+SINGLE = {
+    **{"bayesbinn": 5, "bayesbinn-modes": 3, "ste": 5, "ste-modes": 3, "ste-fifth": 5},
+    **{"bayesbinn-modes-2": 1, "bayesbinn-modes-10": 1},
+}
 RIVALS = {"bop": 3, "md-tanh": 3, "adaste": 3, "float": 3}
 TASKS = {
     "mnist": Task(
@@ -70,6 +73,8 @@ TASKS = {
 RUNS: dict[str, dict[str, Any]] = {
     "bayesbinn": {},
     "bayesbinn-modes": {"method": "bayesbinn", "modes": MEMBERS},
+    "bayesbinn-modes-2": {"method": "bayesbinn", "modes": 2},
+    "bayesbinn-modes-10": {"method": "bayesbinn", "modes": 10},
     "ste": {"lr": 0.01},
     "ste-modes": {"method": "ste", "lr": 0.01, "modes": MEMBERS},
     "ste-fifth": {"method": "ste", "lr": 0.01},  # a fifth of the epochs: five of them cost one run
@@ -79,7 +84,16 @@ RUNS: dict[str, dict[str, Any]] = {
     "float": {},
 }
 ON_CIFAR = {"bop": {"threshold": 1e-7}, "md-tanh": {"lr": 0.03, "beta_end": 100.0}, "float": {"lr": 0.003}}
-FIRST = ["bayesbinn", "bayesbinn-modes", "ste", "ste-modes", "ste-fifth", *RIVALS]
+FIRST = [
+    "bayesbinn",
+    "bayesbinn-modes",
+    "ste",
+    "ste-modes",
+    "ste-fifth",
+    *RIVALS,
+    "bayesbinn-modes-2",
+    "bayesbinn-modes-10",
+]
 
 
 class Job(NamedTuple):
@@ -132,6 +146,12 @@ def call(*words: str) -> str:
     return done.stdout
 
 
+def commit() -> str:
+    """Of the checkout that this script is in."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def train(task: str, name: str, seed: int, work: Path) -> Path:
     """The run, trained if it is not there."""
     run = work / f"{task}-{name}-{seed}"
@@ -156,7 +176,7 @@ def do(job: Job, work: Path) -> tuple[str, dict[str, Any]]:
     result["train_seconds"] = [t["train_seconds"] for t in trained]
     made = trained[0]["environment"]
     command = made["command"].partition(" --output ")[0].removeprefix("__main__.py ")
-    result["environment"] = {k: made[k] for k in ("cpu", "torch", "commit")} | {"command": command}
+    result["environment"] = {k: made[k] for k in ("cpu", "torch")} | {"command": command, "commit": commit()}
     if len(runs) == 1:
         lines = (runs[0] / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         result["curve"] = [json.loads(line)["test_accuracy"] for line in lines]

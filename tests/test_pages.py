@@ -26,6 +26,7 @@ RUN_ELSEWHERE = {
 }
 NOT_RUN = {
     "reproduction.md": "commands of runs of hours",
+    "at-once.md": "commands of runs of hours",
     "install.md": "installs",
     "design/one-rule.md": "a command of a run of minutes",
     "commands.md": "generated from --help",

@@ -109,7 +109,7 @@ class BayesOptions(RuleOptions):
     magnitude: float = option(0.3, "|λ| at the start; 1 where weights are drawn", above=0)
     lr: float = option(3.0, "step size: in units of λ, or the share ρ of λ that a step replaces; 0.3 where drawn")
     kl_weight: float = option(
-        5e-4,
+        1e-3,
         "weight of the KL term: how sure the posterior may get; 1 is Bayes, less is colder; 0.0003 where drawn",
         above=0,
     )

@@ -1,0 +1,178 @@
+"""The tables and figures of docs/at-once.md from the results of at_once.py: blocks between comments."""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bayesbinn.files import write_text
+from experiments.at_once import MEMBERS, RIVALS, TASKS
+
+Seeds = list[dict[str, Any]]
+LABELS = {  # in the order of the table, with what is written for each
+    "bayesbinn": "**`bayesbinn`**",
+    "bayesbinn-modes": f"**`bayesbinn --modes {MEMBERS}`**",
+    "bayesbinn-modes-2": "`bayesbinn --modes 2`",
+    "bayesbinn-modes-10": "`bayesbinn --modes 10`",
+    "ste": "`ste`",
+    **{name: f"`{name}`" for name in RIVALS if name != "float"},
+    "ste-modes": f"`ste --modes {MEMBERS}`, snapshots",
+    "Monte-Carlo dropout": "Monte-Carlo dropout on `ste`",
+    f"ensemble of {MEMBERS} ste-fifth": f"{MEMBERS} `ste` of a fifth of the epochs each",
+    f"ensemble of {MEMBERS} ste": f"{MEMBERS} `ste`",
+    f"ensemble of {MEMBERS} bayesbinn": f"{MEMBERS} `bayesbinn`, their posteriors",
+    "float": "`float`",
+}
+SINGLE = ("ste", "bop", "md-tanh", "adaste")  # binary rivals that are one network from one run
+
+
+def spread(values: list[float], form: Callable[[float], str]) -> str:
+    """Mean ± sample standard deviation; the value alone for one seed."""
+    mean = form(statistics.fmean(values))
+    return f"{mean} ± {form(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def four(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def grouped(stored: dict[str, Any]) -> dict[str, dict[str, Seeds]]:
+    """{task: {label: its seeds}}, in the order of the tables."""
+    found: dict[str, dict[str, Seeds]] = {task: {label: [] for label in LABELS} for task in TASKS}
+    for key, result in stored["evaluations"].items():
+        task, label, _ = key.split(" | ")
+        if label in LABELS:
+            found[task][label].append(result)
+    return {task: {k: v for k, v in runs.items() if v} for task, runs in found.items() if any(runs.values())}
+
+
+def values(seeds: Seeds, which: str, metric: str) -> list[float]:
+    return [float(r[which][metric]) for r in seeds if r[which]]
+
+
+def table(runs: dict[str, Seeds]) -> list[str]:
+    """A row for each way to predict."""
+    head = [
+        "run",
+        "seeds",
+        "epochs in all",
+        "mode %",
+        "mean %",
+        "NLL mode",
+        "NLL mean",
+        "ECE mode",
+        "ECE mean",
+        "AUROC",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for label, seeds in runs.items():
+        cells = [LABELS[label], str(len(seeds)), cost(label, seeds)]
+        for metric, form in (("accuracy", percent), ("nll", four), ("ece", four)):
+            for which in ("mode", "mean"):
+                found = values(seeds, which, metric)
+                cells.append(spread(found, form) if found else "–")
+        best = [max(r["auroc"].values()) for r in seeds]
+        cells.append(spread(best, lambda v: f"{v:.3f}"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def cost(label: str, seeds: Seeds) -> str:
+    """Passes over the data that the row cost."""
+    words = seeds[0]["environment"]["command"].split()
+    return str(int(words[words.index("--epochs") + 1]) * len(seeds[0]["train_seconds"]))
+
+
+def verdict(runs: dict[str, Seeds]) -> list[str]:
+    """Where the default stands, in numbers."""
+
+    def mean_of(label: str, which: str, metric: str) -> float:
+        return statistics.fmean(values(runs[label], which, metric))
+
+    rivals = [name for name in SINGLE if name in runs]
+    if "bayesbinn" not in runs or not rivals:
+        return []
+    best = max(rivals, key=lambda r: mean_of(r, "mode", "accuracy"))
+    surest = min(rivals, key=lambda r: mean_of(r, "mode", "nll"))
+    ahead = 100 * (mean_of("bayesbinn", "mode", "accuracy") - mean_of(best, "mode", "accuracy"))
+    nll = mean_of("bayesbinn", "mean", "nll") - mean_of(surest, "mode", "nll")
+    words = [
+        f"Mode of `bayesbinn` against the most accurate of one run's binary networks, `{best}`: {ahead:+.2f} points",
+        f"NLL of its mean against the lowest of theirs, of `{surest}`: {nll:+.4f} nats",
+    ]
+    gains = [
+        f"accuracy {100 * (mean_of('bayesbinn', 'mean', 'accuracy') - mean_of('bayesbinn', 'mode', 'accuracy')):+.2f}",
+        *(
+            f"{m.upper()} {mean_of('bayesbinn', 'mean', m) - mean_of('bayesbinn', 'mode', m):+.4f}"
+            for m in ("nll", "ece")
+        ),
+    ]
+    words.append(f"its mean against its mode: {', '.join(gains)}")
+    five, cheap, several = f"ensemble of {MEMBERS} ste", f"ensemble of {MEMBERS} ste-fifth", "bayesbinn-modes"
+    if several in runs:
+        for rival, said in ((cheap, "of equal epochs in all"), (five, "of equal epochs each")):
+            if rival in runs:
+                off = mean_of(several, "mean", "nll") - mean_of(rival, "mean", "nll")
+                words.append(f"`--modes {MEMBERS}` against {MEMBERS} `ste` {said}: {off:+.4f} nats")
+    return ["", "; ".join(words) + "."]
+
+
+def block(stored: dict[str, Any]) -> str:
+    """All tables."""
+    lines: list[str] = []
+    for task, runs in grouped(stored).items():
+        lines += [f"### {TASKS[task].title}", "", *table(runs), *verdict(runs), ""]
+        made = next(iter(runs.values()))[0]["environment"]
+        lines += [
+            f"AUROC against {TASKS[task].outside}. Made on {made['cpu']}, one thread a run, torch {made['torch']}:"
+        ]
+        commands = {
+            label: seeds[0]["environment"]["command"]
+            for label, seeds in runs.items()
+            if len(seeds[0]["train_seconds"]) == 1
+        }
+        own = [f"bayesbinn {c} --output RUN" for c in dict.fromkeys(commands.values())]
+        lines += ["", "```console", *own, "```", ""]
+    return "\n".join(lines).rstrip()
+
+
+def draw(stored: dict[str, Any], folder: Path) -> None:
+    """Accuracy against NLL of every row, and the learning curves."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    mpl.rcParams["svg.hashsalt"] = "bayesbinn"
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = grouped(stored)
+    figure, axes = plt.subplots(len(found), 2, figsize=(9, 3.6 * len(found)), layout="constrained", squeeze=False)
+    for (left, right), (task, runs) in zip(axes, found.items(), strict=True):
+        for i, (label, seeds) in enumerate(runs.items()):
+            which = "mean" if seeds[0]["mean"] else "mode"
+            x, y = (values(seeds, which, m) for m in ("nll", "accuracy"))
+            own = label.startswith("bayesbinn")
+            style: dict[str, Any] = {"color": f"C{i % 10}", "marker": "oDs^vPX<>p"[i % 10], "label": label}
+            left.plot(statistics.fmean(x), 100 * statistics.fmean(y), ls="", ms=9 if own else 6, mec="black", **style)
+            curves = [r["curve"] for r in seeds if "curve" in r]
+            if curves and label in ("bayesbinn", "bayesbinn-modes", "ste", "float"):
+                mean = [100 * statistics.fmean(points) for points in zip(*curves, strict=True)]
+                right.plot(range(1, len(mean) + 1), mean, color=f"C{i % 10}", label=label)
+        left.set(title=TASKS[task].title, xlabel="NLL (nats)", ylabel="test accuracy %")
+        right.set(title="Mode after each epoch", xlabel="epoch", ylabel="test accuracy %")
+        left.legend(fontsize=7)
+        right.legend(fontsize=7)
+    figure.savefig(folder / "at-once.svg", metadata={"Date": None})
+
+
+def write(stored: dict[str, Any], docs: Path) -> None:
+    """Renew the block of docs/at-once.md, and its figure."""
+    page = docs / "at-once.md"
+    begin, end = "<!-- at once: begin -->", "<!-- at once: end -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    write_text(page, f"{before}{begin}\n{block(stored)}\n{end}{rest.split(end)[1]}")
+    draw(stored, docs / "figures")
