@@ -14,6 +14,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,15 +199,15 @@ def main() -> None:
         todo = [j for j in jobs() if j.task in arguments.only and j.key not in results]
         deadline = time.monotonic() + arguments.seconds
         with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
-            waiting = [(j, pool.apply_async(do, (j, arguments.work.resolve()))) for j in todo if len(j.runs) == 1]
             several = [j for j in todo if len(j.runs) > 1]
-            for job, answer in waiting:
+            single = partial(do, work=arguments.work.resolve())
+            for key, result in pool.imap_unordered(single, [j for j in todo if len(j.runs) == 1]):
+                results[key] = result
+                print(key, json.dumps({k: result[k] for k in ("mode", "mean", "auroc")}), flush=True)
+                write_text(RESULTS, json.dumps(stored, indent=1) + "\n")
                 if time.monotonic() > deadline:
                     pool.terminate()
                     break
-                key, results[job.key] = answer.get()
-                print(key, json.dumps({k: results[key][k] for k in ("mode", "mean", "auroc")}), flush=True)
-                write_text(RESULTS, json.dumps(stored, indent=1) + "\n")
         for job in several:
             if time.monotonic() < deadline:
                 key, results[job.key] = do(job, arguments.work.resolve())

@@ -1,4 +1,4 @@
-"""Write the tables of docs/continual.md, its figures and README's lines from experiments/results/continual-*.json.
+"""Write the tables of docs/continual.md, and its figures from experiments/results/continual-*.json.
 
 python experiments/continual_tables.py            # write
 python experiments/continual_tables.py --check    # exit 1 if the tables there differ
@@ -13,15 +13,9 @@ from typing import Any
 from bayesbinn.training.config import read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, README, FIGURES = ROOT / "docs/continual.md", ROOT / "README.md", ROOT / "docs/figures"
+PAGE, FIGURES = ROOT / "docs/continual.md", ROOT / "docs/figures"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 BOTH = {"prior": "prior carried over", "naive": "no prior carried over"}
-README_BEGIN, README_END = "<!-- continual: begin -->", "<!-- continual: end -->"
-README_ROWS = {  # run and metric of each line
-    "five": (("prior", "mean_average"), ("naive", "mean_average"), ("ewc", "mean_average")),
-    "ten": (("prior", "mean_average"), ("naive", "mean_average")),
-    "hundred": (("palimpsest-250k-batch-50", "mean_last_5"), ("window-600k-c0_08-kl1", "mean_average")),
-}
 ITEMS = ("five", "ten", "hundred", "fashion", "selection")
 COLUMNS = {
     "mean %": "mean_average",
@@ -155,22 +149,6 @@ def page() -> str:
     return before + "\n".join([*lines, "", END]) + after
 
 
-def readme() -> str:
-    """The text of README.md with its lines on continual learning renewed."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(README_BEGIN)
-    lines = ["| after the last task | run | mean of drawn networks % | seeds |", "|---|---|---|---|"]
-    for item, rows in README_ROWS.items():
-        results = load(item)
-        for name, key in rows:
-            seeds = results["results"].get(name) if results else None
-            if results and seeds:
-                over = "the last 5 tasks" if key == "mean_last_5" else "all tasks"
-                value = spread([run["metrics"][key] for run in seeds.values()])
-                lines.append(f"| {results['title']}: average over {over} | `{name}` | {value} | {len(seeds)} |")
-    return before + "\n".join([README_BEGIN, *lines, README_END]) + rest.split(README_END)[1]
-
-
 def mean_matrix(seeds: Seeds) -> list[list[float]]:
     """The accuracy matrix in percent, averaged over seeds."""
     matrices = [run["matrix"] for run in seeds.values()]
@@ -268,14 +246,9 @@ def window_of(seeds: Seeds) -> float:
 
 
 def main() -> None:
-    for path, text in ((PAGE, page()), (README, readme())):
-        if "--check" in sys.argv[1:]:
-            if path.read_text(encoding="utf-8") != text:
-                sys.exit(1)
-        else:
-            path.write_text(text, encoding="utf-8")
     if "--check" in sys.argv[1:]:
-        return
+        sys.exit(int(PAGE.read_text(encoding="utf-8") != page()))
+    PAGE.write_text(page(), encoding="utf-8")
     import matplotlib as mpl
 
     mpl.rcParams["svg.hashsalt"] = "bayesbinn"  # the same results give the same file

@@ -1,4 +1,4 @@
-"""Write docs/reproduction.md and the table in README.md from experiments/results/*.json.  Figures are never typed.
+"""Write docs/reproduction.md and the recipe study from experiments/results/*.json.  Figures are never typed.
 
 python experiments/tables.py            # write
 python experiments/tables.py --check    # exit 1 if what is there differs
@@ -365,20 +365,10 @@ def recipe_study() -> str:
     return renewed(STUDY, block)
 
 
-def readme() -> str:
-    """README.md with its table renewed."""
-    results = {found["name"]: found for found in load()}
-    mnist, cifar = results["mnist-day"], results["cifar10-day"]
-    block = [f"{mnist['title']} (docs/reproduction.md has the rest):", "", *table(mnist), *verdict(mnist), ""]
-    block += [*details(mnist), "", f"{cifar['title']}:", "", *table(cifar), *verdict(cifar), *old_form(cifar)]
-    return renewed(ROOT / "README.md", block)
-
-
 def main() -> None:
     stale = False
     pages = (
         (ROOT / "docs" / "reproduction.md", reproduction()),
-        (ROOT / "README.md", readme()),
         (STUDY, recipe_study()),
     )
     for path, text in pages:

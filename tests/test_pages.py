@@ -18,6 +18,7 @@ RUN_HERE = ("index.md", "tutorial.md", "theory.md", "scikit-learn.md", "question
 WITH_DATA = ("continual.md", "anywhere.md")
 RUN_ELSEWHERE = {
     "own-network.md": "tests/test_own_network_page.py",
+    "training.md": "tests/test_readme.py",
     "tables.md": "tests/test_tables_page.py",
     "language.md": "tests/experiments/test_language.py",
     "ecosystem.md": "tests/ecosystem/test_page.py",

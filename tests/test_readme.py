@@ -8,7 +8,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from torch import nn
 
 from bayesbinn.cli import main
 from tests.pages import ROOT, codes, commands, page
@@ -18,28 +17,29 @@ README = page("README.md")
 TINY = ["--epochs", "1", "--width", "16", "--depth", "1", "--batch-size", "32"]
 
 
-class MyNet(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
-
-
-def test_the_python_block_runs():
+def test_it_is_for_someone_with_two_minutes():
     (code,) = codes(README, "python")
-    x, y = torch.randn(64, 8), torch.arange(64) % 3
-    names = {"MyNet": MyNet, "loader": list(zip(x.split(16), y.split(16), strict=True)) * 2}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["p"].probs.shape == (16, 3)
-    assert names["net"][0].weight.unique().tolist() == [-1, 1]
-    natural = names["net"][0].natural
-    assert torch.equal(names["optimizer"].prior_of(natural), natural)
+    assert len(README.splitlines()) <= 90
+    assert len(code.splitlines()) <= 20
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert (ROOT / picture).exists()
 
 
-def test_the_command_lines_run(tmp_path, monkeypatch):
-    lines = commands("\n".join(codes(README, "console")))
-    assert {line[0] for line in lines} >= {"train", "evaluate", "predict", "inspect"}
-    for name in ("mnist", "fashion-mnist", "cifar10", "cifar100"):
-        shape = (32, 32, 3) if "cifar" in name else (28, 28)
-        np.savez(tmp_path / f"{name}.npz", **blobs(shape, classes=10))
+def test_the_script_can_be_pasted(tmp_path, monkeypatch, capsys):
+    (code,) = codes(README, "python")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr()
+    accuracy = re.search(r"accuracy ([\d.]+)%; unsure of a \d", said.out)
+    assert accuracy is not None
+    assert float(accuracy[1]) >= 97
+    assert re.search(r"kB → [\d.]+ kB", said.err)  # how large it is as bits
+
+
+def test_the_command_lines_of_the_training_page_run(tmp_path, monkeypatch):
+    lines = commands("\n".join(codes(page("docs/training.md"), "console")))
+    assert {line[0] for line in lines} >= {"train", "evaluate", "predict", "inspect", "export", "continual"}
     np.save(tmp_path / "inputs.npy", blobs((8, 8))["x_test"])
     rows = "".join(f"{i},{'Bern' if i % 3 else 'Chur'},{'yes' if i % 2 else 'no'}\n" for i in range(200))
     (tmp_path / "people.csv").write_text("age,town,paid\n" + rows)
@@ -47,13 +47,11 @@ def test_the_command_lines_run(tmp_path, monkeypatch):
         picture = tmp_path / "photos" / ("cat" if i % 2 else "dog") / f"{i}.jpg"
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20 + i, 30), (200 * (i % 2), 4 * i, 0)).save(picture)
-    monkeypatch.setenv("BAYESBINN_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for i, (command, *words) in enumerate(lines):
-        arguments = [f"run-{i}" if word == "RUN" else word for word in words]  # a name to be chosen by the reader
+    for command, *words in lines:
         more = TINY if command in ("train", "continual") else []
-        done = CliRunner().invoke(main, [command, *arguments, *more])
-        assert done.exit_code == 0, (command, arguments, done.output)
+        done = CliRunner().invoke(main, [command, *words, *more])
+        assert done.exit_code == 0, (command, words, done.output)
 
 
 def test_make_targets_exist():

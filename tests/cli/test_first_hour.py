@@ -86,7 +86,7 @@ def test_u3_a_mode_that_was_not_calibrated_is_warned_of():
     optimizer.step()
     with pytest.warns(bb.nn.UncalibratedWarning, match=r"call bb\.calibrate_"):
         bb.predict(net.eval(), data.test.x.float(), 0)
-    assert "bb.calibrate_(net, loader)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "bb.calibrate_(net, x[train])" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_u5_what_goes_in_and_comes_out_is_said_wherever_the_network_is(cli, trained, tmp_path):

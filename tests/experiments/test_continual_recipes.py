@@ -52,7 +52,6 @@ def test_a_recipe_runs_once(
 
 def test_the_pages_are_as_their_generator_writes_them() -> None:
     assert continual_tables.page() == continual_tables.PAGE.read_text(encoding="utf-8")
-    assert continual_tables.readme() == continual_tables.README.read_text(encoding="utf-8")
 
 
 def test_results_stored_side_by_side_are_all_kept(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from bayesbinn.errors import UserError
 from bayesbinn.nn.layers import MAGNITUDE
 from bayesbinn.training.config import Config, make, make_config, read_toml, settings_of, to_toml
-from bayesbinn.training.methods import ESTIMATORS, METHODS
+from bayesbinn.training.methods import DRAWN, ESTIMATORS, METHODS
 from bayesbinn.training.options import options_of
 from bayesbinn.training.strategies import STRATEGIES, ContinualConfig
 
@@ -177,8 +177,18 @@ def test_settings_of_a_stream_without_effect_are_said(settings, notes):
 
 
 def test_a_network_of_ones_own_starts_as_in_a_loop_of_ones_own():
-    assert make_config({}).method_options.magnitude == 1.0
-    assert make_config({"model": "own"}).method_options.magnitude == MAGNITUDE
+    assert make_config({}).method_options.magnitude == 0.3
+    assert make_config({"estimator": "draw"}).method_options.magnitude == 1.0
+    assert make_config({"model": "own"}).method_options.magnitude == 0.3
+    assert make_config({"model": "own", "estimator": "draw"}).method_options.magnitude == MAGNITUDE
     assert make_config({"model": "own", "magnitude": 2.0}).method_options.magnitude == 2.0
     assert make_config({"model": "own", "method": "bayesbinn-2020"}).method_options.magnitude == 10.0
     assert make_config({"model": "own", "method": "float"}).method_row.binarizer is None
+
+
+@pytest.mark.parametrize("given", [{"estimator": "draw"}, {"form": "plain"}, {"natural_dtype": "bfloat16"}])
+def test_a_posterior_that_cannot_start_warm_has_the_defaults_of_drawn_weights(given):
+    assert DRAWN.items() <= vars(make_config(given).method_options).items()
+    warm = make_config({}).method_options
+    assert (warm.estimator, warm.cooling) == ("mean", 100.0)
+    assert make_config({**given, "lr": 0.7}).method_options.lr == 0.7

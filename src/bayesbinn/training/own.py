@@ -77,7 +77,9 @@ def ignored(net: nn.Module, config: Config) -> list[str]:
         return []
     given = {"real_ends": config.real_ends} if config.real_ends else {}
     defaults = {name: f.default for name, f in options_of(o).items()}
-    defaults |= type(config).defaults({"model": config.model, "method": config.method})
+    beside = {n: getattr(o, n) for n in ("estimator", "form", "natural_dtype") if hasattr(o, n)}
+    chosen = {"model": config.model, "method": config.method, "start": config.start}
+    defaults |= type(config).defaults(chosen | beside)
     for name in ("init", "magnitude", "scale"):
         if name in options_of(o) and getattr(o, name) != defaults[name]:
             given[name] = getattr(o, name)

@@ -21,7 +21,7 @@ from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import make_voters
 from ..files import write_text
 from ..locks import one_writer
-from ..nn import Categorical, Gaussian, Likelihood, NextToken, calibrate_
+from ..nn import Categorical, Gaussian, Likelihood, NextToken, binary_layers, calibrate_
 from ..posterior import has_posterior
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, settings_of
@@ -113,7 +113,8 @@ def fit(
         output: the run's folder; none is kept by default.
         resume: go on with the run in `output`.
         on_metrics: called after each epoch with its figures and its number, see `training.logs`.
-        settings: the options of `bayesbinn train`, with _ for -.
+        settings: the options of `bayesbinn train`, with _ for -.  A network that is binary already goes on from its λ,
+            with drawn weights if nothing else is said.
 
     Raises:
         UserError: for anything wrong with the settings, the data or the folder.
@@ -129,6 +130,12 @@ def fit(
     own = None if isinstance(net, str) else net
     name = data if isinstance(data, str) else data.name if isinstance(data, Data) else "data"
     settings = {**settings, "data": name, "model": net if isinstance(net, str) else OWN}
+    if (
+        own is not None
+        and settings.get("method", Config.method) == "bayesbinn"
+        and any(True for _ in binary_layers(own))
+    ):
+        settings = {"estimator": "draw", **settings}  # its λ are not where a posterior that cools starts
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "run" if output is None else Path(output)
         with one_writer(run):
