@@ -26,7 +26,7 @@ MEMBERS = 5
 
 
 class Task(NamedTuple):
-    """What is learned, the data of another kind, and how many seeds each run has."""
+    """What is learned, the data of another kind (if any), and how many seeds each run has."""
 
     title: str
     settings: dict[str, Any]
@@ -60,13 +60,13 @@ TASKS = {
     "cifar10": Task(
         "CIFAR-10, VGG-small at width 1/8, crop and flip, 10 epochs",
         {"data": "cifar10", "width_multiplier": 0.125, **VGG},
-        "noise",
+        "",
         {"bayesbinn": 3, "bayesbinn-modes": 2, "ste": 2, "bop": 2, "float": 2},
     ),
     "cifar10-quarter": Task(
         "CIFAR-10, VGG-small at width 1/4, crop and flip, 10 epochs",
         {"data": "cifar10", "width_multiplier": 0.25, **VGG},
-        "noise",
+        "",
         {"bayesbinn": 1, "ste": 1},
     ),
 }
@@ -167,11 +167,15 @@ def do(job: Job, work: Path) -> tuple[str, dict[str, Any]]:
     """The key of an evaluation and what it found."""
     runs = [train(job.task, name, seed, work) for name, seed in job.runs]
     outside = TASKS[job.task].outside
-    found = json.loads(call("evaluate", *map(str, runs), *job.options, "--ood", outside, "--json", "--no-report"))
     trained = [json.loads((run / "evaluation.json").read_text(encoding="utf-8")) for run in runs]
+    if outside or len(runs) > 1:
+        words = [*map(str, runs), *job.options, *(["--ood", outside] if outside else [])]
+        found = json.loads(call("evaluate", *words, "--json", "--no-report"))
+    else:
+        found = trained[0]
     metrics = ("accuracy", "nll", "brier", "ece")
     result = {w: found[w] and {m: found[w][m] for m in metrics} for w in ("mode", "mean")}
-    scores = found["ood"][outside]["mean"] or found["ood"][outside]["mode"]
+    scores = (found["ood"][outside]["mean"] or found["ood"][outside]["mode"]) if outside else {}
     result["auroc"] = {name: s["auroc"] for name, s in scores.items() if s and "auroc" in s}
     result |= {"voters": found["voters"], "posterior": found["posterior"]}
     result["train_seconds"] = [t["train_seconds"] for t in trained]
@@ -189,6 +193,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/at-once"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--runs", nargs="*", default=FIRST, choices=FIRST)
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no run after this long")
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
@@ -197,6 +202,7 @@ def main() -> None:
     if not arguments.render:
         arguments.work.mkdir(parents=True, exist_ok=True)
         todo = [j for j in jobs() if j.task in arguments.only and j.key not in results]
+        todo = [j for j in todo if j.runs[0][0] in arguments.runs]
         deadline = time.monotonic() + arguments.seconds
         with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
             several = [j for j in todo if len(j.runs) > 1]

@@ -75,8 +75,8 @@ def table(runs: dict[str, Seeds]) -> list[str]:
             for which in ("mode", "mean"):
                 found = values(seeds, which, metric)
                 cells.append(spread(found, form) if found else "–")
-        best = [max(r["auroc"].values()) for r in seeds]
-        cells.append(spread(best, lambda v: f"{v:.3f}"))
+        best = [max(r["auroc"].values()) for r in seeds if r["auroc"]]
+        cells.append(spread(best, lambda v: f"{v:.3f}") if best else "–")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -127,9 +127,8 @@ def block(stored: dict[str, Any]) -> str:
     for task, runs in grouped(stored).items():
         lines += [f"### {TASKS[task].title}", "", *table(runs), *verdict(runs), ""]
         made = next(iter(runs.values()))[0]["environment"]
-        lines += [
-            f"AUROC against {TASKS[task].outside}. Made on {made['cpu']}, one thread a run, torch {made['torch']}:"
-        ]
+        against = f"AUROC against {TASKS[task].outside}. " if TASKS[task].outside else ""
+        lines += [f"{against}Made on {made['cpu']}, one thread a run, torch {made['torch']}:"]
         commands = {
             label: seeds[0]["environment"]["command"]
             for label, seeds in runs.items()

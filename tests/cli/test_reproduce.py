@@ -59,7 +59,7 @@ def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
     runs = stored(tmp_path)
     result = runs["bayesbinn"]["0"]
     assert set(result) == {"settings", "config", "num_train", "evaluation", "curve", "environment"}
-    assert (result["num_train"], result["config"]["estimator"]) == (1437, "draw")
+    assert (result["num_train"], result["config"]["estimator"]) == (1437, "mean")
     assert len(result["curve"]["test_accuracy"]) == 2
     assert result["evaluation"]["mean"]["nll"] > 0
     assert runs["ste"]["0"]["evaluation"]["mean"] is None

@@ -87,7 +87,7 @@ def test_stopped_after_every_step_and_resumed_is_as_if_nothing_had_happened(tmp_
 def test_a_cooled_posterior_ends_at_its_kl_weight(tmp_path, data, form):
     """Cooled, with learning switched off by lr 0, λ grows by just the cooling, and the mode stays."""
     settings = {**TINY, "data": data, "epochs": EPOCHS, "magnitude": 0.1, "form": form}
-    for name, more in (("constant", {}), ("cooled", {"cooling": 20.0})):
+    for name, more in (("constant", {"cooling": 1.0}), ("cooled", {"cooling": 20.0})):
         train({**settings, "lr": 0.0, "kl_weight": 0.5, **more}, tmp_path / name)
     constant, cooled = (load_checkpoint(tmp_path / name) for name in ("constant", "cooled"))
     naturals = [name for name in constant[0] if name.endswith("natural")]
@@ -171,7 +171,7 @@ def test_checkpoints_within_an_epoch(tmp_path, data, every):
 
 
 def test_log(tmp_path, data):
-    train({**TINY, "data": data, "epochs": EPOCHS, "kl_weight": 0.5}, tmp_path / "run")
+    train({**TINY, "data": data, "epochs": EPOCHS, "kl_weight": 0.5, "cooling": 1.0}, tmp_path / "run")
     lines = log(tmp_path / "run")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
@@ -272,7 +272,7 @@ def test_a_weight_of_nan_never_reaches_a_checkpoint_within_an_epoch(tmp_path):
 def test_steps_that_make_the_weights_overflow_stop(tmp_path, data):
     settings = {**TINY, "data": data, "epochs": EPOCHS, "real_lr": 1e9, "depth": 3}
     with pytest.raises(
-        UserError, match=r"became .* training stopped, .* lower lr \(now 0\.3\) or real_lr \(now 1000000000\.0\)"
+        UserError, match=r"became .* training stopped, .* lower lr \(now 3\.0\) or real_lr \(now 1000000000\.0\)"
     ):
         train(settings, tmp_path / "run")
     assert not has_checkpoint(tmp_path / "run")
@@ -304,7 +304,7 @@ def test_warmup_climbs_in_a_line():
 
 
 def test_the_schedule_reaches_every_optimizer(tmp_path):
-    training, _ = trainer(tmp_path / "run", lr=0.5, real_lr=0.25, warmup=1.0)
+    training, _ = trainer(tmp_path / "run", lr=0.5, real_lr=0.25, warmup=1.0, cooling=1.0)
     seen = []
 
     def step(done, total):

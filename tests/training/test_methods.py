@@ -62,7 +62,7 @@ def test_an_estimator_is_a_binarizer(estimator, binarizer):
 
 def test_bayesbinn_takes_its_settings():
     given = {"lr": 0.3, "kl_weight": 0.7, "momentum": 0.5, "num_data": 77, "form": "tensor"}
-    net, optimizer, _ = network(**given, init="zeros")
+    net, optimizer, _ = network(**given, init="zeros", cooling=1.0)
     assert isinstance(optimizer.parts[0], BayesBiNN)
     assert given.items() <= optimizer.param_groups[0].items()
     assert not any(layer.natural.any() for _, layer in binary_layers(net))

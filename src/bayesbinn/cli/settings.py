@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..training.config import Config, make, read_toml, section_of, to_toml
-from ..training.methods import ESTIMATORS, METHODS
+from ..training.methods import DRAWN, ESTIMATORS, METHODS
 from ..training.options import options_of
 
 BAYES, STRATEGY, OTHERS = "The Bayesian rule", "Options of strategies", "Options of other methods"
@@ -103,6 +103,8 @@ def _described(config: type[Config]) -> Iterator[tuple[str, str, "Field[Any]", s
                 defaults = {
                     owner: config.defaults({"method": owner}).get(name, f.default) for owner, f in owners.items()
                 }
+                if name in DRAWN and config is Config:
+                    defaults["where weights are drawn"] = DRAWN[name]
                 whose = "" if methods[0] in owners else f" ({', '.join(owners)})"
                 yield name, section, first, f"{first.metadata['help']}{whose}  [default: {_by_owner(defaults)}]"
 

@@ -106,16 +106,14 @@ class BayesOptions(RuleOptions):
     """Options of `bayesbinn`; what they are beside other estimators than `mean` is in `DRAWN`."""
 
     estimator: str = option("mean", "how the gradient in μ is estimated", choices=tuple(ESTIMATORS))
-    magnitude: float = option(0.3, "|λ| at the start; 1 where weights are drawn", above=0)
-    lr: float = option(3.0, "step size: in units of λ, or the share ρ of λ that a step replaces; 0.3 where drawn")
+    magnitude: float = option(0.3, "|λ| at the start", above=0)
+    lr: float = option(3.0, "step size: in units of λ, or the share ρ of λ that a step replaces")
     kl_weight: float = option(
         1e-3,
-        "weight of the KL term: how sure the posterior may get; 1 is Bayes, less is colder; 0.0003 where drawn",
+        "weight of the KL term: how sure the posterior may get; 1 is Bayes, less is colder",
         above=0,
     )
-    cooling: float = option(
-        100.0, "how many times warmer than kl_weight the posterior starts; falls to 1; 1 where drawn", above=0
-    )
+    cooling: float = option(100.0, "how many times warmer than kl_weight the posterior starts; falls to 1", above=0)
 
 
 # of `bayesbinn` where weights are drawn in training, which a posterior that starts warm would drown in noise
