@@ -1,6 +1,7 @@
 """Charts: well-formed SVG of the page's colours, axes that fit the numbers, and the same file every time."""
 
 import io
+import math
 import re
 from base64 import b64decode
 from xml.etree import ElementTree
@@ -35,9 +36,10 @@ def parsed(svg):
     return ElementTree.fromstring(svg.replace("<svg ", f"<svg {SPACES} ", 1))
 
 
+@pytest.mark.parametrize("x", [[0, 1, 2], [100_000, 250_000, 400_000]])
 @pytest.mark.parametrize("y", [[0.1, 0.5, 0.2], [0.3] * 3, [0.0] * 3, [-5.0, 2.0, 1e6], [1e-9, 2e-9, 1e-9]])
-def test_the_svg_is_whole_says_what_it_shows_and_has_room_for_its_numbers(y, drawn):
-    figure = chart('T"<', "$words$ & <more>", [Series("a<b&$", [0, 1, 2], y)], Axis("x"), Axis("y"))
+def test_the_svg_is_whole_says_what_it_shows_and_has_room_for_its_numbers(x, y, drawn):
+    figure = chart('T"<', "$words$ & <more>", [Series("a<b&$", x, y)], Axis("x", x[0], x[-1]), Axis("y"))
     svg = parsed(figure.svg)
     assert svg.get("role") == "img"
     assert svg.get("aria-label") == 'T"<. $words$ & <more>'
@@ -78,8 +80,17 @@ def test_an_accuracy_axis_ends_at_one_and_no_axis_falls_below_zero(drawn):
         low, high = drawn[-1].get_ylim()
         assert high == 1
         assert 0 <= low <= min(y)
-    chart("t", "w", [Series("a", [0, 1], [-1, 1])], Axis("x"), Axis("gain"))
-    assert drawn[-1].get_ylim()[0] < -1
+    for y in ([-1, 1], [math.nan, -1, 1]):
+        chart("t", "w", [Series("a", range(len(y)), y)], Axis("x"), Axis("gain"))
+        assert drawn[-1].get_ylim()[0] < -1
+
+
+def test_an_axis_fits_its_numbers_and_a_mark_on_its_edge_is_whole(drawn):
+    chart("t", "w", [Series("a", [1, 2, 3], [11.9, 11.7, 11.6])], Axis("x"), Axis("nats"))
+    low, high = drawn[-1].get_ylim()
+    assert high - low < 0.5
+    chart("t", "w", [Series("a", [0, 1], [0.5, 1], "points")], Axis("x", 0, 1), Axis("y", 0, 1))
+    assert [line.get_clip_on() for line in drawn[-1].lines] == [False]
 
 
 def test_a_histogram_fills_its_axes(drawn):

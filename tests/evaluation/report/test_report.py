@@ -4,12 +4,15 @@ import dataclasses
 import html
 import html.parser
 import json
+import math
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from bayesbinn import predict
 from bayesbinn.data import load_data
@@ -37,12 +40,13 @@ addEventListener("load", () => {
   const charts = [...document.querySelectorAll("figure > svg")], box = e => e.getBoundingClientRect();
   seen.requests = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
   seen.images = [...document.images].map(i => i.complete && i.naturalWidth > 0);
-  seen.bars = [...document.querySelectorAll(".bar")].map(b => box(b).height);
+  seen.bars = [...document.querySelectorAll(".bars")].map(b => box(b).height / (b.children.length / 3));
   seen.heights = charts.map(s => box(s).height);
   seen.text = charts.flatMap(s => [...s.querySelectorAll("text")].map(
     t => parseFloat(getComputedStyle(t).fontSize) * s.getScreenCTM().a));
   seen.cut = charts.flatMap(s => [...s.querySelectorAll("text")].filter(
-    t => box(t).left < box(s).left - 1 || box(t).right > box(s).right + 1).map(t => t.textContent));
+    t => box(t).left < box(s).left - 1 || box(t).right > box(s).right + 1 || box(t).top < box(s).top - 1 ||
+      box(t).bottom > box(s).bottom + 1).map(t => t.textContent));
   seen.overflow = document.documentElement.scrollWidth - innerWidth;
   seen.background = getComputedStyle(document.body).backgroundColor;
   parent.document.body.textContent = "SEEN" + JSON.stringify(seen) + "END";
@@ -133,29 +137,64 @@ def test_the_table_of_classes_and_the_matrix_count_the_predictions(report):
     matrix = outline.tables["Test examples: rows are labels, columns what they are taken for"][
         10:
     ]  # the first is empty
-    shown = outline.tables["Every class"][5:]
     for c in range(10):
         row = [int(((test.y == c) & (named == other)).sum()) for other in range(10)]
         assert matrix[11 * c : 11 * c + 11] == [str(c), *(str(n) if n else "·" for n in row)]
-        right = row[c] / max(int((named == c).sum()), 1)
-        assert shown[5 * c : 5 * c + 3] == [str(c), str(sum(row)), f"{100 * row[c] / sum(row):.1f} %"]
-        assert shown[5 * c + 3] in (f"{100 * right:.1f} %", "–")
+    expected = precision_recall_fscore_support(test.y, named, labels=range(10), zero_division=math.nan)
+    shown = outline.tables["Every class"][6:]
+    for c, (*shares, count) in enumerate(zip(*expected, strict=True)):
+        cells = ["–" if math.isnan(share) else f"{share:.3f}" for share in shares]
+        assert shown[6 * c : 6 * c + 5] == [str(c), *cells, str(count)]
     assert [sum(row) for row in result["figures"]["confusion"]] == torch.bincount(test.y).tolist()
 
 
-def test_classes_have_their_names_and_of_many_the_worst_are_shown():
+@pytest.mark.parametrize("num_classes", [2, 5, 20])
+def test_precision_recall_and_f1_are_those_of_scikit_learn(num_classes):
+    rng = np.random.default_rng(num_classes)
+    labels, named = rng.integers(0, num_classes, (2, 60))
+    named[named == 1] = 0  # a class that is never named
+    counts = confusion_matrix(labels, named, labels=range(num_classes)).tolist()
+    table, matrix = classes({"figures": {"confusion": counts}}, [f"c{c}" for c in range(num_classes)])
+    expected = precision_recall_fscore_support(labels, named, labels=range(num_classes), zero_division=math.nan)
+    for row, (*shares, count) in zip(table.table.rows, zip(*expected, strict=True), strict=True):
+        assert row[1:4] == ["–" if math.isnan(share) else f"{share:.3f}" for share in shares]
+        assert row[4] == str(count)
+    for c, (row, shades) in enumerate(zip(matrix.table.rows, matrix.table.shades, strict=True)):
+        assert row[1:] == [str(n) if n else "·" for n in counts[c]]
+        assert all((shade > 0) == (other == c) for other, shade in enumerate(shades) if shade)  # right, wrong
+        assert sum(map(abs, shades)) == pytest.approx(float(any(counts[c])))
+
+
+def test_of_many_classes_the_worst_and_the_most_frequent_confusions_are_shown():
     counts = [[0] * 30 for _ in range(30)]
     for c in range(29):
         counts[c][c], counts[c][(c + 1) % 30] = c, 29 - c
     names = [f"name {c}" for c in range(30)]
-    (section,) = classes({"figures": {"confusion": counts}}, names)
-    assert section.table.caption == "The 20 of 30 classes that are found least"
-    assert section.table.rows[0] == ["name 0", "29", "0.0 %", "–", "name 1 (29)"]
-    assert len(section.table.rows) == 20
-    table, matrix = classes({"figures": {"confusion": [[3, 1], [0, 0]]}}, ["cat", "dog"])
-    assert table.table.rows == [["cat", "4", "75.0 %", "100.0 %", "dog (1)"], ["dog", "0", "–", "0.0 %", "–"]]
-    assert matrix.table.rows == [["cat", "3", "1"], ["dog", "·", "·"]]
-    assert 'style="--share:75%"' in render(Page("a", "", [], [matrix]))
+    table, pairs = classes({"figures": {"confusion": counts}}, names)
+    assert table.table.caption == "The 20 of 30 classes of the lowest recall"
+    assert table.table.rows[0] == ["name 0", "–", "0.000", "0.000", "29", "name 1 (29)"]
+    assert len(table.table.rows) == 20
+    assert pairs.table.caption == f"The 20 most frequent confusions, {sum(range(10, 30))} of {sum(range(30))}"
+    assert pairs.table.rows[:2] == [["name 0", "name 1", "29", "1.000"], ["name 1", "name 2", "28", "0.966"]]
+    assert len(pairs.table.rows) == 20
+    right = [[int(c == other) for other in range(30)] for c in range(30)]
+    assert [section.name for section in classes({"figures": {"confusion": right}}, names)] == ["classes"]
+
+
+def test_the_matrix_has_the_names_as_text_and_its_colours():
+    names = ["<b>cat</b> & co", "dog"]
+    table, matrix = classes({"figures": {"confusion": [[3, 1], [0, 0]]}}, names)
+    assert table.table.rows == [
+        [names[0], "1.000", "0.750", "0.857", "4", "dog (1)"],
+        ["dog", "0.000", "–", "0.000", "0", "–"],
+    ]
+    assert matrix.table.rows == [[names[0], "3", "1"], ["dog", "·", "·"]]
+    text = render(Page("a", "", [], [table, matrix]))
+    assert '<td class="shade" style="--share:75%">3</td>' in text
+    assert '<td class="shade off" style="--share:25%">1</td>' in text
+    assert "<b>" not in text
+    cells = Outline(text).tables["Test examples: rows are labels, columns what they are taken for"]
+    assert cells == [*names, names[0], "3", "1", "dog", "·", "·"]
 
 
 def test_the_first_report_shows_the_numbers_of_evaluation_json(report):
@@ -262,7 +301,7 @@ def test_in_a_browser(kind, width, dark, request, tmp_path):
     assert all(seen["images"])
     assert len(seen["heights"]) == {"report": 16, "stream": 5}[kind]
     assert min(seen["heights"]) > 150
-    assert max(seen["bars"], default=0) < 30  # name, bar and share stand in one line
+    assert max(seen["bars"], default=0) < 30  # px a class: name, bar and share stand in one line
     assert min(seen["text"]) >= 11  # px, readable on a phone
     assert seen["cut"] == []
     assert seen["overflow"] <= 0  # nothing sticks out to the side

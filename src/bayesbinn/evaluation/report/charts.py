@@ -1,6 +1,7 @@
 """Charts by matplotlib as inline SVG: coloured by the page's style sheet, so that they follow light and dark."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -124,9 +125,10 @@ def _draw(axes: Any, s: Series, number: int) -> None:
         axes.stairs(s.y, s.x, fill=True, color=color, alpha=0.16)
         axes.stairs(s.y, s.x, **style)
     elif s.kind == "dots":
-        axes.plot(s.x, s.y, marker="o", ms=3, ls="", color=color, alpha=0.5)
-    else:
-        axes.plot(s.x, s.y, marker="o" if s.kind == "points" or len(s.x) <= 12 else "", ms=4, **style)
+        axes.plot(s.x, s.y, marker="o", ms=3, ls="", color=color, alpha=0.5, clip_on=False)
+    else:  # a mark on the edge of the axes is shown whole
+        marker = "o" if s.kind == "points" or len(s.x) <= 12 else ""
+        axes.plot(s.x, s.y, marker=marker, ms=4, clip_on=False, **style)
 
 
 def _scale(axes: Any, x: Axis, y: Axis, values: Sequence[float]) -> None:
@@ -138,15 +140,22 @@ def _scale(axes: Any, x: Axis, y: Axis, values: Sequence[float]) -> None:
         axes.set_xticks(range(0, len(x.names), every), x.names[::every])
     else:
         axes.set_xlim(x.low, x.high)
-    low = max(0.0, axes.get_ylim()[0]) if y.low is None and min(values) >= 0 else y.low
+    positive = all(v >= 0 for v in values if math.isfinite(v))
+    low = max(0.0, axes.get_ylim()[0]) if y.low is None and positive else y.low
     axes.set_ylim(low, y.high)
     _place(axes)
 
 
 def _place(axes: Any, right: float = 0.95) -> None:
-    """Leave room for the longest number on the left: matplotlib's own layout draws everything twice to find it."""
-    numbers = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
-    left = (8 + 0.64 * TEXT * max(map(len, numbers))) / WIDTH
+    """Leave room for the longest number on the left, and half of one on the right.
+
+    matplotlib's own layout draws everything twice to find it.
+    """
+    across, down = (
+        0.64 * TEXT * max(map(len, axis.get_major_formatter().format_ticks(axis.get_majorticklocs())), default=0)
+        for axis in (axes.xaxis, axes.yaxis)
+    )
+    left, right = (8 + down) / WIDTH, min(right, 1 - (2 + across / 2) / WIDTH)
     axes.set_position((left, 0.21, right - left, 0.67))
     axes.xaxis.set_label_coords(0.5, -0.16)
 
@@ -172,7 +181,8 @@ def _svg(title: str, words: str, draw: Callable[[Any], None]) -> str:
 def _numbers(caption: str, series: Sequence[Series], x: Axis, decimals: int) -> Table:
     values = [dict(zip(s.x, s.y, strict=False)) for s in series]  # a bin stands at its lower edge
     rows = [
-        [x.names[int(at)] if x.names else f"{at:.4g}"] + [f"{v[at]:.{decimals}f}" if at in v else "" for v in values]
+        [x.names[int(at)] if x.names else f"{at:.4g}" if abs(at) < 1e4 else f"{at:,.0f}"]
+        + [f"{v[at]:.{decimals}f}" if at in v else "" for v in values]
         for at in sorted({at for v in values for at in v})
     ]
     return Table(caption, [x.label, *(s.name for s in series)], rows)

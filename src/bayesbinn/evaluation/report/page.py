@@ -1,5 +1,6 @@
 """The page: what its template knows to show, and how it is written."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -12,7 +13,8 @@ from ...files import write_text
 class Table:
     """A caption, the heads of the columns, and rows of as many cells; the first cell is the row's head.
 
-    `shades`: how strongly the other cells of each row are coloured, 0 to 1; none are without it.
+    `shades`: how strongly the other cells of each row are coloured, 0 to 1, and 0 to −1 in the colour of what is
+    wrong; none are without it.
     """
 
     caption: str
@@ -90,6 +92,17 @@ def render(page: Page) -> str:
 def write_report(path: Path, page: Page) -> None:
     """Write the page to `path`, whole or not at all."""
     write_text(path, render(page))
+
+
+def number(value: float) -> str:
+    """A number to four digits, or to its unit if that is more.
+
+    >>> number(24281.3), number(0.84871), number(0.0)
+    ('24,281', '0.8487', '0')
+    """
+    if value and not 1e-4 <= abs(value) < 1e12:
+        return f"{value:.4g}"
+    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if value else "0"
 
 
 def percent(value: float, digits: int = 2) -> str:

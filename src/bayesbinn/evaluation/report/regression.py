@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .charts import Axis, Series, chart
-from .page import Section, Table, percent
+from .page import Section, Table, number, percent
 from .uncertainty import called, samples
 
 LEAST = 6  # certain inputs that are listed
@@ -30,7 +30,7 @@ def ends(evaluation: dict[str, Any], inputs: Tensor, names: Sequence[str]) -> li
 def tiles(m: dict[str, float], voters: str) -> list[tuple[str, str, str]]:
     """The figures above the page."""
     return [
-        ("RMSE", f"{m['rmse']:.4g}", voters),
+        ("RMSE", number(m["rmse"]), voters),
         ("R²", f"{m['r2']:.4f}", "1 is perfect"),
         ("90 % interval", percent(m["coverage_90"], 1), "of the targets are in it"),
     ]
@@ -44,7 +44,7 @@ def _scatter(evaluation: dict[str, Any]) -> Section:
         Series("test examples", found["predicted"], found["target"], "dots"),
     ]
     m = evaluation["mean"] or evaluation["mode"]
-    words = f"{len(found['target'])} test examples; RMSE {m['rmse']:.4g}, R² {m['r2']:.4f}."
+    words = f"{len(found['target'])} test examples; RMSE {number(m['rmse'])}, R² {m['r2']:.4f}."
     figure = chart("Predicted and measured", words, lines, Axis("predicted", low, high), Axis("measured"))
     return Section("scatter", "Predictions beside targets", "On the dotted line they are equal.", [figure])
 
@@ -55,10 +55,10 @@ def _coverage(evaluation: dict[str, Any]) -> Section:
     lines += [Series(called(evaluation, name), found["levels"], shares) for name, shares in found["shares"].items()]
     best = evaluation["mean"] or evaluation["mode"]
     half, most = (percent(best[f"coverage_{level}"], 1) for level in (50, 90))
+    differ = number(evaluation["figures"]["epistemic"])
     words = (
         f"Of the targets {half} are in the 50 % interval, {most} in the 90 % interval. The noise of the data is "
-        f"{noise:.4g}, the networks differ by {evaluation['figures']['epistemic']:.4g} (standard deviations, in the "
-        "target's units)."
+        f"{number(noise)}, the networks differ by {differ} (standard deviations, in the target's units)."
     )
     x, y = Axis("share that the interval should hold", 0, 1), Axis("share that it holds", 0, 1)
     figure = chart("Intervals", words, lines, x, y)
@@ -72,6 +72,6 @@ def _least(evaluation: dict[str, Any]) -> Section | None:
         return None
     order = sorted(range(len(found["index"])), key=lambda i: -found["epistemic"][i])[:LEAST]
     keys = ("predicted", "target", "epistemic")
-    rows = [[str(found["index"][i]), *(f"{found[key][i]:.4g}" for key in keys)] for i in order]
+    rows = [[str(found["index"][i]), *(number(found[key][i]) for key in keys)] for i in order]
     table = Table("Test examples", ["index", "predicted", "measured", "networks differ by"], rows)
     return Section("examples", "Least certain", "Where the networks disagree most.", table=table)

@@ -15,7 +15,7 @@ from . import regression, text
 from .charts import Axis, Series, chart
 from .classes import classes
 from .made import made, size
-from .page import Example, Figure, Page, Section, Table, percent
+from .page import Example, Figure, Page, Section, Table, number, percent
 from .uncertainty import SCORES, best_score, calibration, called, corruptions, outside, samples, selective, weights
 
 METRICS = {
@@ -94,7 +94,9 @@ def _result(evaluation: dict[str, Any]) -> Section:
         columns.append((f"at temperature {evaluation['scaled']['temperature']:.2f}", evaluation["scaled"]))
 
     def cell(m: dict[str, float], key: str) -> str:
-        return "–" if key not in m else percent(m[key]) if key in SHARES else f"{m[key]:.4f}"
+        if key not in m:
+            return "–"
+        return percent(m[key]) if key in SHARES else number(m[key]) if key == "rmse" else f"{m[key]:.4f}"
 
     known = evaluation["mode"]
     rows = [[label, *(cell(m, key) for _, m in columns)] for key, label in METRICS.items() if key in known]
@@ -123,16 +125,16 @@ def _training(log: Sequence[dict[str, Any]]) -> Section | None:
         )
         return chart(title, words, [line("training", key), line(f"{part}, mode", f"{part}_{key}")], x, y)
 
-    nats = Axis("nats per input", 0)
+    nats = Axis("nats per input")
     figures = [
         pair("Negative log likelihood", "nll", nats, "{:.4f}".format),
     ]
     if "accuracy" in last:
         figures.append(pair("Accuracy", "accuracy", Axis("share right", high=1), percent))
     elif "bits_per_byte" in last:
-        figures.append(pair("Bits per byte", "bits_per_byte", Axis("bits per byte", 0), "{:.4f}".format))
+        figures.append(pair("Bits per byte", "bits_per_byte", Axis("bits per byte"), "{:.4f}".format))
     else:
-        figures.append(pair("Error", "rmse", Axis("RMSE", 0), "{:.4g}".format))
+        figures.append(pair("Error", "rmse", Axis("RMSE"), number))
     if "kl" in last:
         kl = Series("weighted KL", epochs, [float(entry["loss"] - entry["nll"]) for entry in log])
         words = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .charts import Axis, Series, chart
-from .page import Figure, Section, Table, percent
+from .page import Figure, Section, Table, number, percent
 
 SCORES = {
     "entropy": "entropy",
@@ -54,10 +54,10 @@ def samples(evaluation: dict[str, Any]) -> Section | None:
         if key not in curve[0]:
             continue
         values = [p[key] for p in curve]
-        words = (
-            f"From {values[1]:.4f} with one network to {values[-1]:.4f} with {curve[-1]['samples']}; {alone} "
-            f"{values[0]:.4f}."
+        first, one, all_of_them = (
+            number(v) if key == "rmse" else f"{v:.4f}" for v in (values[0], values[1], values[-1])
         )
+        words = f"From {one} with one network to {all_of_them} with {curve[-1]['samples']}; {alone} {first}."
         points = [Series(y.label, range(len(curve)), values, "points")]
         figures.append(chart(title, words, points, x, y))
     return Section("samples", "How many networks?", figures=figures)
