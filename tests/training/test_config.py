@@ -186,7 +186,9 @@ def test_a_network_of_ones_own_starts_as_in_a_loop_of_ones_own():
     assert make_config({"model": "own", "method": "float"}).method_row.binarizer is None
 
 
-@pytest.mark.parametrize("given", [{"estimator": "draw"}, {"form": "plain"}, {"natural_dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "given", [{"estimator": "draw"}, {"form": "plain"}, {"natural_dtype": "bfloat16"}, {"modes": 2}]
+)
 def test_a_posterior_that_cannot_start_warm_has_the_defaults_of_drawn_weights(given):
     assert DRAWN.items() <= vars(make_config(given).method_options).items()
     warm = make_config({}).method_options

@@ -109,8 +109,11 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
                 return ONWARDS
             warm = given.get("estimator", BayesOptions.estimator) == "mean" and given.get("form") != "plain"
             warm = warm and not given.get("start") and given.get("natural_dtype") != "bfloat16"
+            cycles = given.get("modes", 1) != 1 and "estimator" not in given  # a cycle that warms up again forgets
+            warm = warm and not cycles
             # a network of one's own that draws starts as in a loop of one's own
             bayes = {} if warm else DRAWN | ({"magnitude": MAGNITUDE} if model == OWN else {})
+            bayes |= {"estimator": "draw"} if cycles else {}
         if model == TEXT and method in OF_TEXT:
             return bayes | OF_TEXT[method]
         return bayes if model not in (OWN, TEXT) or method == "float" else bayes | {"scale": SCALE}
