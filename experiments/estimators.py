@@ -46,7 +46,8 @@ else:
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments/results/estimators-day.json"
 TABLE = ROOT / "docs/estimators.md"
-FIGURE = ROOT / "docs/figures/estimators.svg"
+FIGURES = ROOT / "docs/figures"
+QUANTITIES = {"bias": "bias", "std": "standard deviation"}
 
 MAGNITUDES = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
 HIDDEN, INPUTS, EXAMPLES = 3, 3, 16
@@ -262,7 +263,14 @@ def table(results: dict[str, Any]) -> str:
             lines.append("| " + " | ".join([f"`{name}`", *cells, f"{row[-1]['cosine']:.3f}"]) + " |")
     lines += [
         "",
-        "![bias and deviation against the certainty of the posterior](figures/estimators.svg)",
+        "Bias, and standard deviation of one estimate, as shares of the norm of the exact ∂E[loss]/∂μ:",
+        "",
+        *(
+            f"![{label} against the certainty of the posterior, {activation}]({panel_file(activation, quantity)})"
+            for activation in results["quality"]
+            for quantity, label in QUANTITIES.items()
+        ),
+        "![names of the estimators by colour and mark](figures/estimators-names.svg)",
         "",
         "## Cost",
         "",
@@ -290,45 +298,35 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if 0.005 <= value < 99.5 else f"{value:.1g}" if value < 0.005 else f"{value:,.0f}"
 
 
-def figure(results: dict[str, Any], path: Path) -> None:
-    """Bias and standard deviation against |λ| and entropy, for each activation."""
-    import matplotlib.pyplot as plt
+def panel_file(activation: str, quantity: str) -> str:
+    """Where a panel is, seen from the page."""
+    return f"figures/estimators-{activation}-{quantity}.svg"
 
-    colors = [*(f"C{i}" for i in range(10)), "black"]
-    plt.rcParams["svg.hashsalt"] = "bayesbinn"  # the same results give the same file
-    activations = list(results["quality"])
-    fig, axes = plt.subplots(2, len(activations), figsize=(5 * len(activations), 7.5), sharex=True, sharey="row")
-    for column, activation in enumerate(activations):
-        for i, (name, row) in enumerate(results["quality"][activation].items()):
-            style = {"color": colors[i], "marker": "osvD^<>xP*."[i], "markersize": 5, "linewidth": 1}
-            for panel, quantity in zip(axes[:, column], ("bias", "std"), strict=True):
-                points = [(p["magnitude"], p[quantity]) for p in row if p[quantity] > 1e-9]
-                if points:
-                    panel.plot(*zip(*points, strict=True), label=name, **style)
-        axes[0, column].set_title(activation)
-        ticks = [p for p in row if p["magnitude"] == int(p["magnitude"])]
-        labels = [f"{p['magnitude']:.0f}\n{p['entropy']:.1g}" for p in ticks]
-        axes[1, column].set_xticks([p["magnitude"] for p in ticks], labels)
-        axes[1, column].set_xlabel("|λ|, and the entropy of one weight (nats)")
-    for panel, label in zip(axes[:, 0], ("bias", "standard deviation of one estimate"), strict=True):
-        panel.set_yscale("log")
-        panel.set_ylabel(label)
-    fig.suptitle("as a share of the norm of the exact ∂E[loss]/∂μ", fontsize="medium")
-    handles: dict[str, Any] = {}
-    for panel in axes.flat:
-        handles |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles.keys(), loc="lower center", ncols=2, fontsize="small", frameon=False)
-    fig.tight_layout(rect=(0, 0.16, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, metadata={"Date": None})
-    plt.close(fig)
+
+def figure(results: dict[str, Any], folder: Path) -> None:
+    """Bias and standard deviation against |λ| and entropy, a panel for each activation; the names in a file."""
+    from experiments.figure_style import legend, line, panel
+
+    names = list(next(iter(results["quality"].values())))
+    for activation, estimators in results["quality"].items():
+        for quantity, label in QUANTITIES.items():
+            labels = {"title": f"{activation}: {label}", "xlabel": "|λ|, and entropy of a weight (nats)"}
+            with panel(folder.parent / panel_file(activation, quantity), yscale="log", **labels) as axes:
+                for name, row in estimators.items():
+                    points = [(p["magnitude"], p[quantity]) for p in row if p[quantity] > 1e-9]
+                    if points:
+                        axes.plot(*zip(*points, strict=True), **line(names.index(name)))
+                ticks = [p for p in row if p["magnitude"] in (0, 1, 2, 4, 6)]
+                shown = [f"{p['magnitude']:.0f}\n{p['entropy']:.1g}" for p in ticks]
+                axes.set_xticks([p["magnitude"] for p in ticks], shown)
+    legend(folder / "estimators-names.svg", {name: line(i) for i, name in enumerate(names)})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--config", type=Path, help="recipe whose [settings] are the arguments of `measure`")
     parser.add_argument("--output", type=Path, default=RESULTS, help="file of the results (default: %(default)s)")
-    parser.add_argument("--render", action="store_true", help=f"write {TABLE.name} and its figure from the results")
+    parser.add_argument("--render", action="store_true", help=f"write {TABLE.name} and its figures from the results")
     arguments = parser.parse_args()
     if arguments.config:
         settings = tomllib.loads(arguments.config.read_text(encoding="utf-8")).get("settings", {})
@@ -343,8 +341,9 @@ def main() -> None:
     if arguments.render:
         results = json.loads(arguments.output.read_text(encoding="utf-8"))
         TABLE.write_text(table(results), encoding="utf-8")
-        figure(results, FIGURE)
+        figure(results, FIGURES)
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
     main()

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import decode  # noqa: E402
-from experiments.uncertainty_page import COLOURS, spread, table  # noqa: E402
+from experiments.figure_style import line, panel  # noqa: E402
+from experiments.uncertainty_page import spread, table  # noqa: E402
 
 PAGE = ROOT / "docs" / "language.md"
 FIGURE = ROOT / "docs" / "figures" / "language-curves.svg"
@@ -160,25 +161,16 @@ def llama(found: Results) -> str:
 
 def draw(found: Results, path: Path) -> None:
     """Learning curves, a line for each seed."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "language"
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for colour, (name, seeds) in zip(COLOURS, by_run(found["language-day"]).items(), strict=False):
-        for i, one in enumerate(seeds):
-            s = one["settings"]
-            each = s["batch_size"] * (s["epoch_size"] // s["batch_size"]) * s["context"] / 1e6
-            x = [point["epoch"] * each for point in one["curve"]]
-            y = [point["test_bits_per_byte"] for point in one["curve"]]
-            axes.plot(x, y, "o-", color=colour, markersize=4, alpha=1 - 0.4 * i, label=None if i else name)
-    axes.set(xlabel="million bytes of training text", ylabel="bits per byte, held-out plays, mode")
-    axes.grid(color="#8884", linewidth=0.5)
-    axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    labels = {"xlabel": "million bytes of training text", "ylabel": "bits per byte, mode"}
+    with panel(path, title="held-out plays", **labels) as axes:
+        for number, (name, seeds) in enumerate(by_run(found["language-day"]).items()):
+            for i, one in enumerate(seeds):
+                s = one["settings"]
+                each = s["batch_size"] * (s["epoch_size"] // s["batch_size"]) * s["context"] / 1e6
+                x = [point["epoch"] * each for point in one["curve"]]
+                y = [point["test_bits_per_byte"] for point in one["curve"]]
+                axes.plot(x, y, alpha=1 - 0.4 * i, label=None if i else name, **line(number))
+        axes.legend()
 
 
 def page(text: str, found: Results) -> str:

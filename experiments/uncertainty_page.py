@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.figure_style import line, panel
+
 Results = dict[str, Any]
 COMPARED = (
     "bayesbinn",
@@ -16,13 +18,16 @@ COMPARED = (
     "ensemble of 5 ste",
     "ensemble of 5 ste, own batch norm",
 )
-COLOURS = ("#2563c9", "#c2570c", "#0f7a6c", "#8b3fb0")
 
 
 def spread(values: Sequence[float], digits: int = 4, factor: float = 1.0) -> str:
-    """Mean ± sample standard deviation; the value alone for one seed."""
+    """Mean ± sample standard deviation, never broken over lines; the value alone for one seed."""
     mean = f"{factor * statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    return (
+        f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{factor * statistics.stdev(values):.{digits}f}"
+        if len(values) > 1
+        else mean
+    )
 
 
 def best(evaluation: Results) -> Results:
@@ -163,56 +168,40 @@ def norms(results: Results) -> str:
 
 
 def draw(results: Results, folder: Path) -> None:
-    """The figures, as SVG that is the same for the same results."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "uncertainty"
-    import matplotlib.pyplot as plt
-
-    folder.mkdir(parents=True, exist_ok=True)
+    """The figures, a file for each panel, the same for the same results."""
     evaluations = results["evaluations"]
+    labels = {"accuracy": "accuracy", "nll": "NLL (nats)", "ece": "ECE", "entropy": "mean entropy (nats)"}
+    for key in ("accuracy", "nll", "ece"):
+        with panel(folder / f"samples-{key}.svg", title=labels[key], xlabel="networks") as axes:
+            for i, (seed, e) in enumerate(evaluations["bayesbinn"].items()):
+                points = e["curve"]
+                axes.plot(range(len(points)), [p[key] for p in points], label=f"seed {seed}", **line(i))
+                axes.set_xticks(range(len(points)), [str(p["samples"] or "mode") for p in points])
+            axes.legend()
 
-    def save(figure: Any, name: str) -> None:
-        figure.tight_layout()
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
-
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2))
-    for axis, key in zip(axes, ("accuracy", "nll", "ece"), strict=True):
-        for colour, (seed, e) in zip(COLOURS, evaluations["bayesbinn"].items(), strict=False):
-            points = e["curve"]
-            axis.plot(range(len(points)), [p[key] for p in points], "o-", color=colour, label=f"seed {seed}")
-            axis.set_xticks(range(len(points)), [str(p["samples"] or "mode") for p in points])
-        axis.set(xlabel="networks", title=key)
-    save(figure, "samples")
-
-    figure, axes = plt.subplots(2, 3, figsize=(10, 6), sharey="row")
     names = [n for n in ("bayesbinn, own batch norm", "ensemble of 5 ste") if evaluations.get(n)]
-    for row, key in zip(axes, ("entropy", "accuracy"), strict=True):
-        for axis, kind in zip(row, ("noise", "blur", "rotation"), strict=True):
-            for colour, name in zip(COLOURS, names, strict=False):
-                seeds = list(evaluations[name].values())
-                values = [statistics.fmean(e["corruptions"][kind][i][key] for e in seeds) for i in range(6)]
-                axis.plot(range(6), values, "o-", color=colour, label=name)
-            axis.set(xlabel="strength", title=kind)
-        row[0].set_ylabel("mean entropy (nats)" if key == "entropy" else key)
-    axes[0][0].legend()
-    save(figure, "corruptions")
+    for key in ("entropy", "accuracy"):
+        for kind in ("noise", "blur", "rotation"):
+            title, file = f"{kind}: {labels[key]}", folder / f"corruptions-{key}-{kind}.svg"
+            with panel(file, title=title, xlabel="strength", xticks=range(6)) as axes:
+                for i, name in enumerate(names):
+                    seeds = list(evaluations[name].values())
+                    values = [statistics.fmean(e["corruptions"][kind][s][key] for e in seeds) for s in range(6)]
+                    axes.plot(range(6), values, label=name, **line(i))
+                if key == "entropy":  # there is room
+                    axes.legend(loc="upper left")
 
     points = sorted(evaluations.get("frontier", {}).items(), key=lambda item: float(item[0]))
     if points:
         weights = [float(w) for w, _ in points]
-        figure, axes = plt.subplots(1, 3, figsize=(10, 3.4))
-        for colour, which in zip(COLOURS, ("mode", "mean"), strict=False):
-            axes[0].plot(weights, [e[which]["accuracy"] for _, e in points], "o-", color=colour, label=which)
-            axes[1].plot(weights, [e[which]["nll"] for _, e in points], "o-", color=colour, label=which)
-        found = [best_score(e, "fashion-mnist")[1] for _, e in points]
-        axes[2].plot(weights, found, "o-", color=COLOURS[2])
-        for axis, title in zip(axes, ("accuracy", "NLL (nats)", "AUROC against Fashion-MNIST"), strict=True):
-            axis.set(xscale="log", xlabel="kl_weight", title=title)
-        axes[0].legend()
-        save(figure, "frontier")
+        for key in ("accuracy", "nll"):
+            with panel(folder / f"frontier-{key}.svg", title=labels[key], xscale="log", xlabel="kl_weight") as axes:
+                for i, which in enumerate(("mode", "mean")):
+                    axes.plot(weights, [e[which][key] for _, e in points], label=which, **line(i))
+                axes.legend()
+        title = "AUROC against Fashion-MNIST, mean"
+        with panel(folder / "frontier-auroc.svg", title=title, xscale="log", xlabel="kl_weight") as axes:
+            axes.plot(weights, [best_score(e, "fashion-mnist")[1] for _, e in points], **line(1))
 
 
 def write(results: Results, docs: Path) -> None:

@@ -1,6 +1,7 @@
 """The numbers of experiments/estimators.py, against slow twins and against theory."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -51,5 +52,7 @@ def test_a_small_run_gives_a_table_and_a_figure(tmp_path):
     rows = [line for line in page.splitlines() if line.startswith("| `disarm_loss` | 0 / ")]
     assert len(rows) == 2  # unbiased for both activations
     pytest.importorskip("matplotlib")
-    estimators.figure(results, tmp_path / "figure.svg")
-    assert (tmp_path / "figure.svg").stat().st_size > 10_000
+    estimators.figure(results, tmp_path / "figures")
+    assert {file.name for file in (tmp_path / "figures").glob("*.svg")} == set(re.findall(r"figures/(.*\.svg)", page))
+    names = (tmp_path / "figures" / "estimators-names.svg").read_text(encoding="utf-8")
+    assert all(f">{name}</text>" in names for name in results["quality"]["tanh"])
