@@ -1,12 +1,14 @@
 """The tables and figures of docs/at-once.md from the results of at_once.py: blocks between comments."""
 
+import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bayesbinn.files import write_text
-from experiments.at_once import MEMBERS, RIVALS, TASKS
+from experiments.at_once import MEMBERS, RIVALS, ROOT, TASKS
+from experiments.figure_style import legend, line, panel
 
 Seeds = list[dict[str, Any]]
 LABELS = {  # in the order of the table, with what is written for each
@@ -47,7 +49,45 @@ def grouped(stored: dict[str, Any]) -> dict[str, dict[str, Seeds]]:
         task, label, _ = key.split(" | ")
         if label in LABELS:
             found[task][label].append(result)
+    for task, runs in borrowed().items():
+        for label, seeds in runs.items():
+            found[task][label] = found[task][label] or seeds
     return {task: {k: v for k, v in runs.items() if v} for task, runs in found.items() if any(runs.values())}
+
+
+def borrowed() -> dict[str, dict[str, Seeds]]:
+    """{task: {label: its seeds}} of earlier studies: the same networks, epochs and settings of the rivals."""
+    folder = ROOT / "experiments" / "results"
+
+    def read(name: str) -> Any:
+        return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+    found: dict[str, dict[str, Seeds]] = {}
+    for task, name in (("mnist", "mnist-day"), ("cifar10", "cifar10-day")):
+        for label, seeds in read(name)["runs"].items():
+            if label in (*SINGLE, "float"):
+                made = [
+                    {
+                        **{which: run["evaluation"][which] for which in ("mode", "mean")},
+                        "auroc": {},
+                        "train_seconds": [run["evaluation"]["train_seconds"]],
+                        "environment": run["environment"],
+                    }
+                    for run in seeds.values()
+                ]
+                found.setdefault(task, {})[label] = made
+    for label in (f"ensemble of {MEMBERS} ste", "Monte-Carlo dropout"):
+        for e in read("uncertainty-day")["evaluations"][label].values():
+            scores = e["ood"]["fashion-mnist"]["mean"]
+            trained = e["environment"]["training"]
+            result = {
+                **{which: e[which] for which in ("mode", "mean")},
+                "auroc": {name: score["auroc"] for name, score in scores.items() if score},
+                "train_seconds": [0.0] * len(trained),
+                "environment": {**e["environment"], "command": trained[0]},
+            }
+            found["mnist"].setdefault(label, []).append(result)
+    return found
 
 
 def values(seeds: Seeds, which: str, metric: str) -> list[float]:
@@ -132,46 +172,39 @@ def block(stored: dict[str, Any]) -> str:
         commands = {
             label: seeds[0]["environment"]["command"]
             for label, seeds in runs.items()
-            if len(seeds[0]["train_seconds"]) == 1
+            if len(seeds[0]["train_seconds"]) == 1 and label != "Monte-Carlo dropout"
         }
-        own = [f"bayesbinn {c} --output RUN" for c in dict.fromkeys(commands.values())]
+        own = [
+            f"bayesbinn {c.removeprefix('bayesbinn ').partition(' --output ')[0]} --output RUN"
+            for c in commands.values()
+        ]
+        own = list(dict.fromkeys(own))
         lines += ["", "```console", *own, "```", ""]
     return "\n".join(lines).rstrip()
 
 
-def draw(stored: dict[str, Any], folder: Path) -> None:
-    """Accuracy against NLL of every row, and the learning curves."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "bayesbinn"
-    import matplotlib.pyplot as plt
-
-    folder.mkdir(parents=True, exist_ok=True)
+def draw(stored: dict[str, Any], folder: Path) -> list[str]:
+    """A panel a task: accuracy against NLL of every row; returns the names of the files, their legend first."""
+    styles = {label: {**line(i), "ls": ""} for i, label in enumerate(LABELS)}
     found = grouped(stored)
-    figure, axes = plt.subplots(len(found), 2, figsize=(9, 3.6 * len(found)), layout="constrained", squeeze=False)
-    for (left, right), (task, runs) in zip(axes, found.items(), strict=True):
-        for i, (label, seeds) in enumerate(runs.items()):
-            which = "mean" if seeds[0]["mean"] else "mode"
-            x, y = (values(seeds, which, m) for m in ("nll", "accuracy"))
-            own = label.startswith("bayesbinn")
-            style: dict[str, Any] = {"color": f"C{i % 10}", "marker": "oDs^vPX<>p"[i % 10], "label": label}
-            left.plot(statistics.fmean(x), 100 * statistics.fmean(y), ls="", ms=9 if own else 6, mec="black", **style)
-            curves = [r["curve"] for r in seeds if "curve" in r]
-            if curves and label in ("bayesbinn", "bayesbinn-modes", "ste", "float"):
-                mean = [100 * statistics.fmean(points) for points in zip(*curves, strict=True)]
-                right.plot(range(1, len(mean) + 1), mean, color=f"C{i % 10}", label=label)
-        left.set(title=TASKS[task].title, xlabel="NLL (nats)", ylabel="test accuracy %")
-        right.set(title="Mode after each epoch", xlabel="epoch", ylabel="test accuracy %")
-        left.legend(fontsize=7)
-        right.legend(fontsize=7)
-    figure.savefig(folder / "at-once.svg", metadata={"Date": None})
+    shown = [label for label in LABELS if any(label in runs for runs in found.values())]
+    legend(folder / "at-once-names.svg", {label: styles[label] for label in shown})
+    names = ["at-once-names.svg"]
+    for task, runs in found.items():
+        names.append(f"at-once-{task}.svg")
+        labels = {"title": TASKS[task].title.split(",")[0], "xlabel": "NLL (nats)", "ylabel": "test accuracy %"}
+        with panel(folder / names[-1], **labels) as axes:
+            for label, seeds in runs.items():
+                which = "mean" if seeds[0]["mean"] else "mode"
+                x, y = (statistics.fmean(values(seeds, which, m)) for m in ("nll", "accuracy"))
+                axes.plot(x, 100 * y, **styles[label])
+    return names
 
 
 def write(stored: dict[str, Any], docs: Path) -> None:
-    """Renew the block of docs/at-once.md, and its figure."""
+    """Renew the block of docs/at-once.md, and its figures."""
     page = docs / "at-once.md"
     begin, end = "<!-- at once: begin -->", "<!-- at once: end -->"
     before, rest = page.read_text(encoding="utf-8").split(begin)
-    write_text(page, f"{before}{begin}\n{block(stored)}\n{end}{rest.split(end)[1]}")
-    draw(stored, docs / "figures")
+    pictures = "\n".join(f"![accuracy against NLL](figures/{name})" for name in draw(stored, docs / "figures"))
+    write_text(page, f"{before}{begin}\n{pictures}\n\n{block(stored)}\n{end}{rest.split(end)[1]}")
