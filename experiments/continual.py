@@ -3,7 +3,7 @@
 python experiments/continual.py --config RECIPE.toml --output RESULTS.json [--only RUN] [--seed SEED]
 What is stored already with the same settings is skipped, and an interrupted run resumes from its folder. Several may
 store into one file at a time, if they do different runs.
-`bayesbinn reproduce continual-five --budget day` calls the first form.
+`bayesbinn reproduce continual-five --budget day --again` calls the first form.
 """
 
 import argparse

@@ -114,7 +114,7 @@ def details(results: dict[str, Any], item: str) -> list[str]:
         f"Batch {' or '.join(map(str, batches))}, {c['width']} units in {c['depth']} hidden layer(s), ReLU. "
         f"{e['cpu']}, {e['threads']} thread, shared with other work (so *min* is an upper bound), "
         f"torch {e['torch']}, bayesbinn {e['bayesbinn']}. "
-        f"`bayesbinn reproduce continual-{item} --budget day`, or one by one:",
+        f"`bayesbinn reproduce continual-{item} --budget day --again`, or one by one:",
         "",
         "```console",
         *(next(iter(seeds.values()))["environment"]["command"] for seeds in runs.values()),

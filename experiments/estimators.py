@@ -1,6 +1,6 @@
 """Bias and variance of every gradient estimator on weights, against the exact ∂E[loss]/∂μ, and the cost of a step.
 
-    bayesbinn reproduce estimators --budget day    # measure (minutes; `--budget smoke`: one)
+    bayesbinn reproduce estimators --budget day --again    # measure (minutes; `--budget smoke`: one)
     python experiments/estimators.py --render      # write docs/estimators.md and its figure from the day's results
 
 The network is small enough (3-3-1, 12 weights) to sum over all 2¹² of its weights.  λ is ±`magnitude` with random

@@ -1,7 +1,7 @@
 """The paper's two synthetic problems: two moons (classification) and a 1-d regression with a gap, as figures.
 
-    bayesbinn reproduce two-moons --budget day
-    bayesbinn reproduce snelson --budget day
+    bayesbinn reproduce two-moons --budget day --again
+    bayesbinn reproduce snelson --budget day --again
 
 Meng, Bachmann & Khan (2020), Sec. 4.1.  The Snelson points of the paper's regression come without a licence that allows
 to ship them: `points = "FILE"` (two columns, x and y) in the recipe uses them, else a set of the same kind is made, 200

@@ -135,7 +135,7 @@ def details(results: dict[str, Any]) -> list[str]:
     samples = recipe["settings"].get("samples", Config.samples)
     return [
         *([recipe["note"], ""] if "note" in recipe else []),
-        f"{seeds} seed(s); NLL in nats; `bayesbinn reproduce {item} --budget {budget}` on {first['cpu']}, "
+        f"{seeds} seed(s); NLL in nats; `bayesbinn reproduce {item} --budget {budget} --again` on {first['cpu']}, "
         f"{first['threads']} thread(s) a run, torch {first['torch']}; means of {samples} networks. "
         "Single runs, by hand:",
         "",
@@ -207,7 +207,8 @@ def figure(results: dict[str, Any]) -> list[str]:
         "|---" * (len(names) + 1) + "|",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
-        f"`bayesbinn reproduce {item} --budget {budget}`; entropies in nats, torch {results['environment']['torch']}.",
+        f"`bayesbinn reproduce {item} --budget {budget} --again`; entropies in nats, "
+        f"torch {results['environment']['torch']}.",
         *(["", recipe["note"]] if "note" in recipe else []),
     ]
 
@@ -316,7 +317,7 @@ def not_run() -> list[str]:
         item, budget = path.parent.name, path.stem
         if f"{item}-{budget}" not in stored:
             title = tomllib.loads(path.read_text(encoding="utf-8"))["title"]
-            rows.append(f"| {title} | `bayesbinn reproduce {item} --budget {budget}` |")
+            rows.append(f"| {title} | `bayesbinn reproduce {item} --budget {budget} --again` |")
     return ["", "## Recipes that were not run", "", "| recipe | command |", "|---|---|", *rows] if rows else []
 
 

@@ -51,7 +51,7 @@ def stored(folder):
 
 
 def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
-    first = cli("reproduce", "digits")
+    first = cli("reproduce", "digits", "--again", "--store")
     assert first.exit_code == 0, first.output
     assert "two runs: 2 runs to do, 0 stored" in first.stdout
     assert "bayesbinn, seed 0: epoch 2/2" in first.stdout
@@ -66,7 +66,7 @@ def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
     words = "bayesbinn train digits --width 16 --depth 1 --samples 2 --epochs 2 --method ste --seed 0 --output RUN"
     assert runs["ste"]["0"]["environment"]["command"] == words
 
-    second = cli("reproduce", "digits")
+    second = cli("reproduce", "digits", "--again", "--store")
     assert second.exit_code == 0
     assert "0 runs to do, 2 stored" in second.stdout
     assert stored(tmp_path) == runs
@@ -75,26 +75,26 @@ def test_results_are_stored_and_not_run_again(cli, recipe, tmp_path):
     content = json.loads(path.read_text(encoding="utf-8"))
     content["runs"]["bayesbinn"]["0"]["config"]["kl_weight"] *= 2  # as if made under other defaults
     path.write_text(json.dumps(content), encoding="utf-8")
-    again = cli("reproduce", "digits")
+    again = cli("reproduce", "digits", "--again", "--store")
     assert "1 runs to do, 1 stored" in again.stdout
     assert stored(tmp_path)["ste"] == runs["ste"]
     assert stored(tmp_path)["bayesbinn"]["0"]["config"] == result["config"]
 
     folder = tmp_path / "runs" / "reproduce" / "digits-smoke" / "bayesbinn-0"
     made = (folder / "config.toml").read_text(encoding="utf-8")
-    (folder / "config.toml").write_text(made.replace('estimator = "draw"', 'estimator = "mean"'), encoding="utf-8")
+    (folder / "config.toml").write_text(made.replace('estimator = "mean"', 'estimator = "draw"'), encoding="utf-8")
     path.write_text(json.dumps(content), encoding="utf-8")
-    refused = cli("reproduce", "digits")
+    refused = cli("reproduce", "digits", "--again", "--store")
     assert refused.exit_code == 2
     assert "was started when the method had other defaults: move it away" in refused.stderr
     (folder / "config.toml").write_text(made, encoding="utf-8")
     path.write_text(json.dumps({**content, "runs": runs}), encoding="utf-8")
 
     recipe(more="clip = 0.5\n")  # of the last run only
-    refused = cli("reproduce", "digits")
+    refused = cli("reproduce", "digits", "--again", "--store")
     assert refused.exit_code == 2
     assert "was started with other settings: move it away, or set the recipe back" in refused.stderr
-    third = cli("reproduce", "digits", "--work", "elsewhere")
+    third = cli("reproduce", "digits", "--again", "--store", "--work", "elsewhere")
     assert "1 runs to do, 1 stored" in third.stdout
     assert stored(tmp_path)["ste"]["0"]["settings"]["clip"] == 0.5
 
@@ -109,7 +109,7 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(cli, recipe, tmp_path
         train(settings, folder, callbacks=Callbacks(stop=lambda: True))
     torch.set_num_threads(before)
     folder.with_name("ste-0.toml").write_text((folder / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    done = cli("reproduce", "digits")
+    done = cli("reproduce", "digits", "--again", "--store")
     assert done.exit_code == 0, done.output
     assert f"ste, seed 0: training in {folder.relative_to(tmp_path)} by {threads} threads, as it began" in done.stdout
     assert stored(tmp_path)["ste"]["0"]["config"]["threads"] == threads
@@ -132,7 +132,7 @@ def test_a_log_that_is_damaged_is_said_and_the_rest_is_stored(recipe, tmp_path):
 
 def test_a_failing_run_leaves_the_others(cli, recipe, tmp_path):
     recipe(more='[runs.lost]\nmethod = "ste"\ndata = "npz:nowhere.npz"\n')
-    done = cli("reproduce", "digits")
+    done = cli("reproduce", "digits", "--again", "--store")
     assert done.exit_code == 2
     assert "lost, seed 0: failed, see" in done.stdout
     assert "1 runs failed (lost, seed 0): mend the cause and call reproduce again" in done.stderr
@@ -145,7 +145,7 @@ def test_a_failing_run_leaves_the_others(cli, recipe, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_it_saves_and_goes_on(cli, recipe, tmp_path, environment, number):
     recipe(epochs=60)
-    command = [sys.executable, "-m", "bayesbinn", "reproduce", "digits"]
+    command = [sys.executable, "-m", "bayesbinn", "reproduce", "digits", "--again", "--store"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs" / "reproduce" / "digits-smoke" / "bayesbinn-0" / "metrics.jsonl"
     try:
@@ -169,7 +169,7 @@ def test_interrupted_it_saves_and_goes_on(cli, recipe, tmp_path, environment, nu
     before = log.read_text()
     time.sleep(0.5)
     assert log.read_text() == before
-    assert cli("reproduce", "digits").exit_code == 0
+    assert cli("reproduce", "digits", "--again", "--store").exit_code == 0
     assert len(stored(tmp_path)["bayesbinn"]["0"]["curve"]["test_accuracy"]) == 60
     assert log.parent.with_name("bayesbinn-0.log").read_text().count("epoch 1/60") == 1
 
@@ -180,11 +180,11 @@ def test_bad_calls_train_nothing(cli, recipe, tmp_path):
         (["digits", "--budget", "smoky"], "unknown budget of digits 'smoky': did you mean 'smoke'?"),
         (["digits", "--jobs", "0"], "--jobs must be at least 1, got 0"),
     ):
-        done = cli("reproduce", *words)
+        done = cli("reproduce", *words, "--again")
         assert done.exit_code == 2
         assert message in done.stderr
     recipe(more="lrr = 0.1\n")
-    done = cli("reproduce", "digits")
+    done = cli("reproduce", "digits", "--again", "--store")
     assert done.exit_code == 2
     assert "unknown setting 'lrr': did you mean 'lr'?" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -194,7 +194,26 @@ def test_bad_calls_train_nothing(cli, recipe, tmp_path):
 def test_one_recipe_one_process(cli, recipe, tmp_path):
     work = tmp_path / "runs" / "reproduce" / "digits-smoke"
     with one_writer(work):
-        done = cli("reproduce", "digits")
+        done = cli("reproduce", "digits", "--again", "--store")
     assert done.exit_code == 2
     assert f"{work.relative_to(tmp_path)} is being written by process {os.getpid()} on {HOST}: wait" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_without_options_it_shows_what_is_stored(cli, recipe, tmp_path):
+    refused = cli("reproduce", "digits")
+    assert refused.exit_code == 2
+    assert "make them by reproduce digits --again" in refused.stderr
+    assert cli("reproduce", "digits", "--again").exit_code == 0
+    assert not (tmp_path / "experiments" / "results").exists()  # nothing is written there unless asked
+    assert (tmp_path / "runs" / "reproduce" / "results" / "digits-smoke.json").exists()
+    assert cli("reproduce", "digits", "--again", "--store").exit_code == 0
+    shown = cli("reproduce", "digits")
+    assert shown.exit_code == 0, shown.output
+    head, *rows = shown.stdout.splitlines()
+    assert head.split("  ")[0] == "run"
+    assert "accuracy %, mode" in head
+    assert sorted(row.split()[0] for row in rows) == ["bayesbinn", "ste", "stored"]
+    assert "nearest" not in shown.stdout
+    assert "--store is for results" in cli("reproduce", "digits", "--store").stderr
+    assert "digits" in cli("reproduce", "digit").stderr

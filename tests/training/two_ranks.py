@@ -50,7 +50,7 @@ def runs(folder):
     assert (train(settings, folder / "ddp") == {}) == (RANK > 0)
     train(settings, folder / "fsdp", sharding="full")
     for name, sharding in (("ddp-mean", "none"), ("fsdp-mean", "full")):
-        train({**settings, "estimator": "mean"}, folder / name, sharding=sharding)
+        train({**settings, "estimator": "mean", "cooling": 1.0}, folder / name, sharding=sharding)
 
 
 def more_runs(folder):

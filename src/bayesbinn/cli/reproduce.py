@@ -11,25 +11,45 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ..errors import UserError
 from ..locks import one_writer
-from ..recipes.recipe import find_recipe
+from ..recipes.recipe import check_item, find_recipe
 from ..recipes.reproduce import reproduce as run_recipe
+from ..recipes.show import find_results, show
+from .tables import table
 
 
 @click.command()
 @click.argument("item")
-@click.option("--budget", default="smoke", show_default=True, help="smoke: minutes; day: hours on a CPU; paper: a GPU.")
+@click.option(
+    "--budget", help="smoke: minutes; day: hours on a CPU; paper: a GPU.  Default: the largest stored; to run: smoke."
+)
+@click.option("--again", is_flag=True, help="Run the recipe, instead of showing what is stored.")
+@click.option("--store", is_flag=True, help="With --again: results go to EXPERIMENTS/results, not to WORK/results.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="the cores", help="Runs side by side.")
 @click.option("--experiments", type=click.Path(path_type=Path), default=Path("experiments"), show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
-def reproduce(item: str, budget: str, jobs: int, experiments: Path, work: Path) -> None:
-    """Run the recipe EXPERIMENTS/ITEM/BUDGET.toml: all its methods and seeds, skipping what is already stored.
+def reproduce(
+    item: str, budget: str | None, again: bool, store: bool, jobs: int, experiments: Path, work: Path
+) -> None:
+    """Show the stored results of an item of the paper or of this project, or make them again.
 
-    Results go to EXPERIMENTS/results/ITEM-BUDGET.json; experiments/tables.py turns them into docs/reproduction.md.
-    Interrupt it whenever you like: the runs under way save what they have, and the same command continues them.
+    With --again it runs the recipe EXPERIMENTS/ITEM/BUDGET.toml: all its methods and seeds, skipping what is already
+    stored.  Interrupt it whenever you like: the runs under way save what they have, and the same command continues
+    them.  experiments/tables.py turns stored results into docs/reproduction.md.
     """
     if jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
-    recipe = find_recipe(experiments, item, budget)
+    if not again:
+        if store:
+            raise UserError("--store is for results that --again makes: give both, or none")
+        if budget is None:
+            check_item(experiments, item)
+        else:
+            find_recipe(experiments, item, budget)
+        path = find_results(experiments / "results", item, budget)
+        click.echo("\n".join([*table(show(path)), f"stored in {path}; reproduce {item} --again makes it again"]))
+        return
+    recipe = find_recipe(experiments, item, budget or "smoke")
+    results = experiments / "results" if store else work / "results"
     console = Console(stderr=True)
     tasks: dict[str, TaskID] = {}
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -50,7 +70,7 @@ def reproduce(item: str, budget: str, jobs: int, experiments: Path, work: Path) 
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with one_writer(work / recipe.name):
-                path = run_recipe(recipe, experiments / "results", work, jobs, say, progress)
+                path = run_recipe(recipe, results, work, jobs, say, progress)
         except KeyboardInterrupt:
             click.echo(f"stopped, with everything saved in {work}: the same command goes on from there", err=True)
             sys.exit(130)

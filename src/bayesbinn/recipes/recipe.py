@@ -49,12 +49,11 @@ class Recipe:
         return {**self.settings, "method": run, **self.runs[run], "seed": seed}
 
 
-def find_recipe(folder: Path, item: str, budget: str) -> Recipe:
-    """The recipe FOLDER/ITEM/BUDGET.toml, checked whole, so that nothing fails after hours.
+def check_item(folder: Path, item: str) -> None:
+    """Refuse an item without a recipe.
 
     Raises:
-        UserError: for an unknown item or budget (naming the nearest), a key that does not exist, or a setting that
-            `train` would refuse.
+        UserError: naming the nearest.
     """
     items = sorted({path.parent.name for path in folder.glob("*/*.toml")})
     if not items:
@@ -63,6 +62,16 @@ def find_recipe(folder: Path, item: str, budget: str) -> Recipe:
         )
     if item not in items:
         raise unknown("item", item, items)
+
+
+def find_recipe(folder: Path, item: str, budget: str) -> Recipe:
+    """The recipe FOLDER/ITEM/BUDGET.toml, checked whole, so that nothing fails after hours.
+
+    Raises:
+        UserError: for an unknown item or budget (naming the nearest), a key that does not exist, or a setting that
+            `train` would refuse.
+    """
+    check_item(folder, item)
     budgets = sorted(path.stem for path in (folder / item).glob("*.toml"))
     if budget not in budgets:
         raise unknown(f"budget of {item}", budget, budgets)

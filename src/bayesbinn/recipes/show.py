@@ -1,0 +1,73 @@
+"""What stored results hold, as a table for the terminal."""
+
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+BUDGETS = ("paper", "gpu", "day", "smoke")  # the largest first
+METRICS = {"accuracy": 100.0, "rmse": 1.0, "bits_per_byte": 1.0, "nll": 1.0, "ece": 1.0}
+
+
+def find_results(folder: Path, item: str, budget: str | None) -> Path:
+    """The stored results of an item; of the largest budget that has any, if none is named.
+
+    Raises:
+        UserError: if there are none, saying how to make them.
+    """
+    budgets = [budget] if budget else BUDGETS
+    for name in budgets:
+        if (path := folder / f"{item}-{name}.json").exists():
+            return path
+    which = f" --budget {budget}" if budget else ""
+    raise UserError(f"no results of {item}{which} are stored in {folder}: make them by reproduce {item}{which} --again")
+
+
+def show(path: Path) -> list[list[str]]:
+    """The rows of the table of a results file, its head first.
+
+    Raises:
+        UserError: if the file holds no table.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if "summary" in content:
+        return _rows({name: [numbers] for name, numbers in content["summary"].items()})
+    runs = content.get("runs", content.get("results"))
+    if not isinstance(runs, dict):
+        raise UserError(f"{path} holds no table: read it, or the page that is made of it")
+    return _rows({name: [_numbers(run) for run in seeds.values()] for name, seeds in runs.items()})
+
+
+def _numbers(run: dict[str, Any]) -> dict[str, float]:
+    """The numbers of one run that a table shows, by their heads."""
+    if "metrics" in run:
+        return {name.replace("_", " "): value for name, value in run["metrics"].items() if isinstance(value, float)}
+    evaluation = run.get("evaluation", run)
+    found = {}
+    for metric, factor in METRICS.items():
+        for which in ("mode", "mean"):
+            if evaluation.get(which) and metric in evaluation[which]:
+                unit = " %" if factor == 100 else ""
+                found[f"{metric.replace('_', ' ')}{unit}, {which}"] = factor * evaluation[which][metric]
+    return found
+
+
+def _rows(runs: dict[str, list[dict[str, float]]]) -> list[list[str]]:
+    heads = list(dict.fromkeys(head for seeds in runs.values() for run in seeds for head in run))
+    rows = [["run", "seeds", *heads]]
+    for name, seeds in runs.items():
+        cells = [_spread([run[head] for run in seeds if isinstance(run.get(head), (int, float))]) for head in heads]
+        rows.append([name, str(len(seeds)), *cells])
+    return rows
+
+
+def _spread(values: Iterable[float]) -> str:
+    """Mean ± sample standard deviation, with four figures."""
+    found = list(values)
+    if not found:
+        return "–"
+    mean = f"{statistics.fmean(found):.4g}"
+    return f"{mean} ± {statistics.stdev(found):.2g}" if len(found) > 1 else mean
