@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.figure_style import line, panel
+from experiments.figure_style import legend, line, panel
 
 Results = dict[str, Any]
 COMPARED = (
@@ -21,13 +21,9 @@ COMPARED = (
 
 
 def spread(values: Sequence[float], digits: int = 4, factor: float = 1.0) -> str:
-    """Mean ± sample standard deviation, never broken over lines; the value alone for one seed."""
+    """Mean ± sample standard deviation, which keeps its sign; the value alone for one seed."""
     mean = f"{factor * statistics.fmean(values):.{digits}f}"
-    return (
-        f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{factor * statistics.stdev(values):.{digits}f}"
-        if len(values) > 1
-        else mean
-    )
+    return f"{mean} ±\N{NO-BREAK SPACE}{factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def best(evaluation: Results) -> Results:
@@ -188,8 +184,8 @@ def draw(results: Results, folder: Path) -> None:
                     seeds = list(evaluations[name].values())
                     values = [statistics.fmean(e["corruptions"][kind][s][key] for e in seeds) for s in range(6)]
                     axes.plot(range(6), values, label=name, **line(i))
-                if key == "entropy":  # there is room
-                    axes.legend(loc="upper left")
+
+    legend(folder / "corruptions-names.svg", {name: line(i) for i, name in enumerate(names)})
 
     points = sorted(evaluations.get("frontier", {}).items(), key=lambda item: float(item[0]))
     if points:
