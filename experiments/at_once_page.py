@@ -185,9 +185,9 @@ def block(stored: dict[str, Any]) -> str:
 
 def draw(stored: dict[str, Any], folder: Path) -> list[str]:
     """A panel a task: accuracy against NLL of every row; returns the names of the files, their legend first."""
-    styles = {label: {**line(i), "ls": ""} for i, label in enumerate(LABELS)}
     found = grouped(stored)
     shown = [label for label in LABELS if any(label in runs for runs in found.values())]
+    styles = {label: {**line(i), "ls": ""} for i, label in enumerate(shown)}
     legend(folder / "at-once-names.svg", {label: styles[label] for label in shown})
     names = ["at-once-names.svg"]
     for task, runs in found.items():
