@@ -2,13 +2,13 @@
 
 import json
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bayesbinn.files import write_text
 from experiments.at_once import MEMBERS, RIVALS, ROOT, TASKS
 from experiments.figure_style import legend, line, panel
+from experiments.tables import four, percent, spread
 
 Seeds = list[dict[str, Any]]
 LABELS = {  # in the order of the table, with what is written for each
@@ -26,20 +26,6 @@ LABELS = {  # in the order of the table, with what is written for each
     "float": "`float`",
 }
 SINGLE = ("ste", "bop", "md-tanh", "adaste")  # binary rivals that are one network from one run
-
-
-def spread(values: list[float], form: Callable[[float], str]) -> str:
-    """Mean ± sample standard deviation; the value alone for one seed."""
-    mean = form(statistics.fmean(values))
-    return f"{mean} ± {form(statistics.stdev(values))}" if len(values) > 1 else mean
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def four(value: float) -> str:
-    return f"{value:.4f}"
 
 
 def grouped(stored: dict[str, Any]) -> dict[str, dict[str, Seeds]]:

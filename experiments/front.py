@@ -133,8 +133,9 @@ def reasons() -> list[str]:
 
 def comparison() -> list[str]:
     """Rows of MNIST."""
-    from experiments.at_once_page import LABELS, TASKS, four, grouped, percent
-    from experiments.at_once_page import spread as plus_minus
+    from experiments.at_once_page import LABELS, TASKS, grouped
+    from experiments.tables import four, percent
+    from experiments.tables import spread as plus_minus
 
     runs = grouped(stored(RESULTS / "at-once.json"))["mnist"]
     shown = ("bayesbinn", "bayesbinn-modes", "ste", "Monte-Carlo dropout", "ensemble of 5 ste", "float")

@@ -109,7 +109,7 @@ def test_networks_that_were_trained_apart_are_a_mixture_too() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"epochs": 2}, "modes 3 take an epoch each, got epochs 2: give more epochs"),
+        ({"epochs": 2}, "modes 3 take an epoch each, got epochs 2: give at least 3"),
         ({"modes": 0}, "modes must be at least 1"),
     ],
 )
