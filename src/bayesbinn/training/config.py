@@ -165,7 +165,8 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         if getattr(o, "natural_dtype", "float32") == "bfloat16" and o.cooling != 1:
             raise UserError(f"natural_dtype bfloat16 goes without cooling, got {o.cooling}: leave one of them out")
         if self.epochs < self.modes:
-            raise UserError(f"modes {self.modes} take an epoch each, got epochs {self.epochs}: give at least {self.modes}")
+            need = f"give at least {self.modes}"
+            raise UserError(f"modes {self.modes} take an epoch each, got epochs {self.epochs}: {need}")
         if self.modes > 1 and self.model == TEXT:
             raise UserError(f"modes {self.modes} are of networks for classes and numbers: leave modes out")
         if self.start and getattr(o, "cooling", 1.0) != 1:
