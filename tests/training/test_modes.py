@@ -126,5 +126,9 @@ def test_commands_take_a_run_with_several_posteriors(data: str, tmp_path: Path) 
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
     assert "2 posteriors" in done.output
+    for samples, said in (("0", "holds the mode of the last"), ("1", "holds 1 of them"), ("2", "")):
+        done = CliRunner().invoke(main, ["export", run, "--samples", samples, "--output", f"{run}-{samples}.bbnn"])
+        assert done.exit_code == 0, done.output
+        assert ("the run has 2 networks" in done.output, said in done.output) == (bool(said), True)
     refused = CliRunner().invoke(main, ["continual", "permuted-digits", "--modes", "2", "--output", run + "2"])
     assert (refused.exit_code, "leave modes out" in refused.output) == (2, True)

@@ -12,6 +12,7 @@ from ..deploy.c_targets import TARGETS
 from ..errors import UserError
 from ..files import write_bytes
 from ..nn import likelihood_of
+from ..nn.mixture import members_of
 from ..posterior import has_posterior
 from ..training import load_run
 from ..training.load import check_one_task
@@ -106,7 +107,7 @@ def export(
         show_notes((*report.notes, str(report)), quiet)
         click.echo(f"wrote {target}")
         return
-    raw = packed_bytes(run, samples, seed, activations)
+    raw = packed_bytes(run, samples, seed, activations, quiet)
     if kind == "bbnn":
         write_bytes(target, raw)
     elif kind == "web":
@@ -135,10 +136,13 @@ def export(
     click.echo(f"wrote {target}")
 
 
-def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations: str = "int8") -> bytes:
+def packed_bytes(
+    run: Path, samples: int | None = 0, seed: int = 0, activations: str = "int8", quiet: bool = False
+) -> bytes:
     """The bytes of a .bbnn file, or of the network of a run folder packed into one.
 
-    `samples` None: `WEB_SAMPLES` of them, or none where there is no posterior.
+    `samples` None: `WEB_SAMPLES` of them; without a posterior each member of a mixture, or none.  A mixture whose
+    members are not all in the file is said.
     """
     if run.is_file():
         chosen = f"--{{}} is chosen when a run is packed, and {run} is packed already: give the run folder"
@@ -159,8 +163,15 @@ def packed_bytes(run: Path, samples: int | None = 0, seed: int = 0, activations:
             f"{run} was trained on columns so far from 0 that their offset is subtracted before the network, which a "
             "packed file would not do: subtract it from the data yourself, and train again"
         )
+    members = len(members_of(net))
     if samples is None:
-        samples = WEB_SAMPLES if has_posterior(net) else 0
+        samples = WEB_SAMPLES if has_posterior(net) else members if members > 1 else 0
+    if samples < members > 1:
+        held = f"{samples} of them and the last one's mode" if samples else "the mode of the last"
+        show_notes(
+            (f"the run has {members} networks, this one holds {held}: bbnn or web with --samples {members} has all",),
+            quiet,
+        )
     try:
         return deploy.pack(
             net,
