@@ -14,6 +14,9 @@ TESTS = [
     "tests/runtime/test_network.py",
     "tests/runtime/test_door.py",
     "tests/deploy/test_bit_exact.py",
+    "tests/deploy/test_plans.py",
+    "tests/deploy/test_mixture.py",
+    "tests/runtime/test_decoder.py",
 ]
 FLAGS = {"-DBBN_SANITIZE=ON", "-DBBN_WERROR=ON"}
 RUN = """

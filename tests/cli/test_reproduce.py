@@ -214,6 +214,10 @@ def test_without_options_it_shows_what_is_stored(cli, recipe, tmp_path):
     assert head.split("  ")[0] == "run"
     assert "accuracy %, mode" in head
     assert sorted(row.split()[0] for row in rows) == ["bayesbinn", "ste", "stored"]
-    assert "nearest" not in shown.stdout
+    assert rows[-1].endswith("bayesbinn reproduce digits --budget smoke --again makes it anew")
+    path = tmp_path / "experiments" / "results" / "digits-smoke.json"
+    path.write_text("{")
+    damaged = cli("reproduce", "digits")
+    assert (damaged.exit_code, "restore it from a copy" in damaged.stderr) == (2, True)
     assert "--store is for results" in cli("reproduce", "digits", "--store").stderr
     assert "digits" in cli("reproduce", "digit").stderr

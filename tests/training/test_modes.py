@@ -119,6 +119,12 @@ def test_what_cannot_be_is_refused(data: str, tmp_path: Path, more: dict[str, An
     assert not (tmp_path / "run").exists()
 
 
+def test_a_start_is_one_posterior(data: str, tmp_path: Path) -> None:
+    train(settings(data), tmp_path / "run")
+    with pytest.raises(UserError, match="holds 3 posteriors, and a start is one"):
+        train({**TINY, "data": data, "epochs": 1, "start": str(tmp_path / "run")}, tmp_path / "next")
+
+
 def test_commands_take_a_run_with_several_posteriors(data: str, tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     words = ["train", data, "--modes", "2", "--epochs", "2", "--width", "16", "--depth", "1", "--output", run]

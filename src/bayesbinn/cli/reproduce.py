@@ -20,7 +20,8 @@ from .tables import table
 @click.command()
 @click.argument("item")
 @click.option(
-    "--budget", help="smoke: minutes; day: hours on a CPU; paper: a GPU.  Default: the largest stored; to run: smoke."
+    "--budget",
+    help="smoke: minutes; day: hours on a CPU; paper: a GPU.  Default: the largest stored; with --again smoke.",
 )
 @click.option("--again", is_flag=True, help="Run the recipe, instead of showing what is stored.")
 @click.option("--store", is_flag=True, help="With --again: results go to EXPERIMENTS/results, not to WORK/results.")
@@ -46,7 +47,9 @@ def reproduce(
         else:
             find_recipe(experiments, item, budget)
         path = find_results(experiments / "results", item, budget)
-        click.echo("\n".join([*table(show(path)), f"stored in {path}; reproduce {item} --again makes it again"]))
+        found = path.stem.removeprefix(f"{item}-")
+        last = f"stored in {path}: bayesbinn reproduce {item} --budget {found} --again makes it anew"
+        click.echo("\n".join([*table(show(path)), last]))
         return
     recipe = find_recipe(experiments, item, budget or "smoke")
     results = experiments / "results" if store else work / "results"

@@ -50,7 +50,8 @@ def save(
     Args:
         net: a network with binary layers; see docs/deploy.md for what it may consist of.
         path: of the file, by custom ending in `.bbnn`.
-        num_samples: S ≥ 0; each adds one bit per binary weight.
+        num_samples: S ≥ 0; each adds one bit per binary weight, and 8 bytes per channel where it has batch-norm
+            statistics of its own.
         seed: of the draws.
         activations: "int8"; "int6", 63 levels, for about three fifths of the time; "int16" for twice the time and 256
             times the resolution; "auto": for each layer the first of int6, int8 and int16 such that the mode stays

@@ -32,12 +32,18 @@ def show(path: Path) -> list[list[str]]:
     Raises:
         UserError: if the file holds no table.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}: restore it from a copy") from None
     if "summary" in content:
         return _rows({name: [numbers] for name, numbers in content["summary"].items()})
-    runs = content.get("runs", content.get("results"))
-    if not isinstance(runs, dict):
-        raise UserError(f"{path} holds no table: read it, or the page that is made of it")
+    runs = next((content[key] for key in ("runs", "results", "evaluations") if key in content), None)
+    if isinstance(runs, list):
+        names = dict.fromkeys(run["settings"]["run"] for run in runs)
+        runs = {name: dict(enumerate(run for run in runs if run["settings"]["run"] == name)) for name in names}
+    if runs is None:
+        raise UserError(f"{path} holds no table: read it, or the page in docs/ that is made of it")
     return _rows({name: [_numbers(run) for run in seeds.values()] for name, seeds in runs.items()})
 
 

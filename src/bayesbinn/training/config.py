@@ -23,7 +23,7 @@ import tomli_w
 FOLDER_OF_IMAGES = "imagefolder:"
 # docs/language.md: what learns a decoder of text, where nothing normalises what a layer gives
 OF_TEXT: dict[str, dict[str, Any]] = {
-    "bayesbinn": {**{"scale": SCALE, "form": "weight", "kl_weight": KL_WEIGHT}},
+    "bayesbinn": {"scale": SCALE, "form": "weight", "kl_weight": KL_WEIGHT},
     "ste": {"scale": SCALE, "lr": 0.01},
 }
 ONWARDS = DRAWN | {"scale": SCALE, "estimator": "draw", "form": "weight", "lr": 1.5}  # from one that has cooled
@@ -107,13 +107,12 @@ class Config(MachineOptions, TrainingOptions, ModelConfig, DataOptions):
         if method == "bayesbinn":
             if model == TEXT and given.get("start"):
                 return ONWARDS
-            warm = given.get("estimator", BayesOptions.estimator) == "mean" and given.get("form") != "plain"
-            warm = warm and not given.get("start") and given.get("natural_dtype") != "bfloat16"
-            cycles = given.get("modes", 1) != 1 and "estimator" not in given  # a cycle that warms up again forgets
-            warm = warm and not cycles
-            # a network of one's own that draws starts as in a loop of one's own
-            bayes = {} if warm else DRAWN | ({"magnitude": MAGNITUDE} if model == OWN else {})
-            bayes |= {"estimator": "draw"} if cycles else {}
+            # weights are drawn where a posterior cannot start warm, or would forget by warming up again
+            cold = given.get("form") == "plain" or given.get("natural_dtype") == "bfloat16" or bool(given.get("start"))
+            estimator = given.get("estimator", "draw" if cold or given.get("modes", 1) != 1 else BayesOptions.estimator)
+            if cold or estimator != "mean":
+                # a network of one's own that draws starts as in a loop of one's own
+                bayes = DRAWN | {"estimator": estimator} | ({"magnitude": MAGNITUDE} if model == OWN else {})
         if model == TEXT and method in OF_TEXT:
             return bayes | OF_TEXT[method]
         return bayes if model not in (OWN, TEXT) or method == "float" else bayes | {"scale": SCALE}

@@ -61,14 +61,17 @@ def begin_with_(net: nn.Module, config: Config) -> None:
     """Give `net` the parameters of the run that the configuration starts from.
 
     Raises:
-        UserError: if there is none, it is the prior's alone, or it has another network.
+        UserError: if there is none, it is the prior's alone, it holds several posteriors, or it has another network.
     """
     if not config.start:
         if getattr(config.method_options, "prior", "uniform") == "start":
             raise UserError("prior 'start' is the posterior of a run: name it by --start RUN")
         return
     run = Path(config.start)
-    model, _, _ = load_run_state(run)
+    model, _, state = load_run_state(run)
+    several = state["description"].get("config", {}).get("modes", 1)
+    if several > 1:
+        raise UserError(f"{run} holds {several} posteriors, and a start is one: name a run of --modes 1")
     load_state(net, model, run)
 
 

@@ -108,7 +108,8 @@ def fit(
 
     Args:
         net: a network of your own, trained in place: real, and made binary here, or with the binary layers that you
-            want; or the name of a model ("mlp", ...). One that is refused stays as it was.
+            want; or the name of a model ("mlp", ...).  One that is refused stays as it was; with `modes` it ends as
+            the last of them.
         data: a `Data`, or what `load_data` takes: the name of a data set, or arrays.
         output: the run's folder; none is kept by default.
         resume: go on with the run in `output`.
