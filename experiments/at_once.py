@@ -23,6 +23,7 @@ from bayesbinn.files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results" / "at-once.json"
 MEMBERS = 5
+DIAL = (0.0001, 0.0003, 0.003, 0.01, 0.03)  # kl_weight beside the default's
 
 
 class Task(NamedTuple):
@@ -55,7 +56,7 @@ TASKS = {
         "Fashion-MNIST, the same, 5 epochs",
         {"data": "fashion-mnist", "epochs": 5, **MLP},
         "mnist",
-        {"bayesbinn": 5, "ste": 5} | RIVALS,
+        {"bayesbinn": 5, "ste": 5} | RIVALS | {f"bayesbinn-kl-{kl:g}": 1 for kl in DIAL},
     ),
     "cifar10": Task(
         "CIFAR-10, VGG-small at width 1/8, crop and flip, 10 epochs",
@@ -76,6 +77,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "bayesbinn-modes": {"method": "bayesbinn", "modes": MEMBERS},
     "bayesbinn-modes-2": {"method": "bayesbinn", "modes": 2},
     "bayesbinn-modes-10": {"method": "bayesbinn", "modes": 10},
+    **{f"bayesbinn-kl-{kl:g}": {"method": "bayesbinn", "kl_weight": kl} for kl in DIAL},
     "ste": {"lr": 0.01},
     "ste-modes": {"method": "ste", "lr": 0.01, "modes": MEMBERS},
     "ste-fifth": {"method": "ste", "lr": 0.01},  # a fifth of the epochs: five of them cost one run
@@ -94,6 +96,7 @@ FIRST = [
     *RIVALS,
     "bayesbinn-modes-2",
     "bayesbinn-modes-10",
+    *(f"bayesbinn-kl-{kl:g}" for kl in DIAL),
 ]
 
 

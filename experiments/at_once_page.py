@@ -7,7 +7,6 @@ from typing import Any
 
 from bayesbinn.files import write_text
 from experiments.at_once import MEMBERS, RIVALS, ROOT, TASKS
-from experiments.figure_style import legend, line, panel
 from experiments.tables import four, percent, spread
 
 Seeds = list[dict[str, Any]]
@@ -169,28 +168,12 @@ def block(stored: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
-def draw(stored: dict[str, Any], folder: Path) -> list[str]:
-    """A panel a task: accuracy against NLL of every row; returns the names of the files, their legend first."""
-    found = grouped(stored)
-    shown = [label for label in LABELS if any(label in runs for runs in found.values())]
-    styles = {label: {**line(i), "ls": ""} for i, label in enumerate(shown)}
-    legend(folder / "at-once-names.svg", {label: styles[label] for label in shown})
-    names = ["at-once-names.svg"]
-    for task, runs in found.items():
-        names.append(f"at-once-{task}.svg")
-        labels = {"title": TASKS[task].title.split(",")[0], "xlabel": "NLL (nats)", "ylabel": "test accuracy %"}
-        with panel(folder / names[-1], **labels) as axes:
-            for label, seeds in runs.items():
-                which = "mean" if seeds[0]["mean"] else "mode"
-                x, y = (statistics.fmean(values(seeds, which, m)) for m in ("nll", "accuracy"))
-                axes.plot(x, 100 * y, **styles[label])
-    return names
-
-
 def write(stored: dict[str, Any], docs: Path) -> None:
     """Renew the block of docs/at-once.md, and its figures."""
+    from experiments.at_once_figures import draw
+
     page = docs / "at-once.md"
     begin, end = "<!-- at once: begin -->", "<!-- at once: end -->"
     before, rest = page.read_text(encoding="utf-8").split(begin)
-    pictures = "\n".join(f"![accuracy against NLL](figures/{name})" for name in draw(stored, docs / "figures"))
+    pictures = "\n".join(draw(stored, docs / "figures"))
     write_text(page, f"{before}{begin}\n{pictures}\n\n{block(stored)}\n{end}{rest.split(end)[1]}")

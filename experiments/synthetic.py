@@ -1,4 +1,4 @@
-"""The paper's two synthetic problems: two moons (classification) and a 1-d regression with a gap, as figures.
+"""The paper's two synthetic problems: two moons (classification) and a 1-d regression with a gap.
 
     bayesbinn reproduce two-moons --budget day --again
     bayesbinn reproduce snelson --budget day --again
@@ -6,10 +6,12 @@
 Meng, Bachmann & Khan (2020), Sec. 4.1.  The Snelson points of the paper's regression come without a licence that allows
 to ship them: `points = "FILE"` (two columns, x and y) in the recipe uses them, else a set of the same kind is made, 200
 noisy points of a smooth function with a gap in the middle.  Networks: 64-64 tanh units, every weight and bias binary.
+Figures are drawn from the results by experiments/tables.py.
 """
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sklearn.datasets import make_moons
 from torch import Tensor, nn
 
 import bayesbinn as bb
+from bayesbinn import binarizers
 from bayesbinn.environment import environment
 from bayesbinn.errors import UserError, unknown
 from bayesbinn.files import write_text
@@ -27,23 +30,35 @@ from bayesbinn.training.config import read_toml
 
 DEFAULTS: dict[str, Any] = {
     "problem": "two-moons",
-    "form": "plain",  # of the rule
     "epochs": 3000,
-    "lr": 1e-3,
-    "lr_steps": [],  # epochs at which lr is divided by 10
-    "lr_end": 0.0,  # or: lr falls to this geometrically
-    "momentum": 0.99,
-    "temperature": 1.0,  # of the paper's relaxation; 0: hard draws with the straight-through gradient
-    "magnitude": 15.0,
-    "kl_weight": 1.0,
-    "train_samples": 5,
+    "lr_steps": [],  # epochs at which every learning rate is divided by 10
+    "scale": "none",  # of the layers
     "ste_lr": 0.1,
     "num_samples": 100,
-    "seed": 0,
     "points": "",
+    "posteriors": {},  # name: settings that differ from POSTERIOR
 }
-
+POSTERIOR: dict[str, Any] = {
+    "estimator": "draw",
+    "temperature": 1.0,  # of a relaxation
+    "magnitude": 1.0,
+    "samples": 5,  # gradients in one step
+    "lr_end": 0.0,  # above 0: lr falls to this geometrically
+    "lr": 0.3,
+    "kl_weight": 0.0003,
+    "form": "tensor",
+    "momentum": 0.9,
+}
+ESTIMATORS = {
+    "draw": binarizers.StraightThroughSample,
+    "concrete": binarizers.Concrete,
+    "2020": binarizers.Reference2020,
+}
+REGRESSION = "regression-1d"
 UNSURE = 0.5  # nats: between 20 % and 80 %, of at most 0.693
+GRID = 160  # points a side of the plane
+
+Summary = dict[str, dict[str, float]]
 
 
 class WithBias(nn.Module):
@@ -57,63 +72,74 @@ class WithBias(nn.Module):
         return self.linear(torch.cat([x, torch.ones_like(x[:, :1])], 1))
 
 
-def network(inputs: int, regression: bool) -> nn.Sequential:
+def network(inputs: int, problem: str) -> nn.Sequential:
     layers = [WithBias(inputs, 64), nn.Tanh(), WithBias(64, 64), nn.Tanh(), WithBias(64, 1)]
-    if regression:
+    if problem == REGRESSION:
         layers.append(nn.BatchNorm1d(1, affine=False, eps=1e-4, momentum=0.15))
     return nn.Sequential(*layers)
 
 
 def train(
-    net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, s: dict[str, Any], samples: int
+    net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, s: dict[str, Any], samples: int, end: float
 ) -> None:
-    loss_of = F.mse_loss if s["problem"] == "regression-1d" else F.binary_cross_entropy_with_logits
-    start = optimizer.param_groups[0]["lr"]
+    loss_of = F.mse_loss if s["problem"] == REGRESSION else F.binary_cross_entropy_with_logits
+    starts = [group["lr"] for group in optimizer.param_groups]
     for epoch in range(s["epochs"]):
         factor = 0.1 ** sum(epoch >= step for step in s["lr_steps"])
-        if s["lr_end"] and isinstance(optimizer, bb.BayesBiNN):
-            factor = (s["lr_end"] / start) ** (epoch / s["epochs"])
-        optimizer.param_groups[0]["lr"] = start * factor
+        if end:
+            factor = (end / starts[0]) ** (epoch / s["epochs"])
+        for group, start in zip(optimizer.param_groups, starts, strict=True):
+            group["lr"] = start * factor
         optimizer.zero_grad()
         for _ in range(samples):
             (loss_of(net(x), y) / samples).backward()
         optimizer.step()
 
 
-def networks(x: Tensor, y: Tensor, s: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """The STE network and the posterior, both trained on (x, y)."""
-    regression = s["problem"] == "regression-1d"
-    torch.manual_seed(s["seed"])
-    ste = bb.binarize_(network(x.shape[1], regression), binarizer=bb.binarizers.SignSTE(), magnitude=0.1)
-    train(ste, torch.optim.Adam(bb.split_parameters(ste)[0], s["ste_lr"]), x, y, s, samples=1)
-    torch.manual_seed(s["seed"])
-    temperature = s["temperature"]
-    draw = bb.binarizers.Concrete(temperature) if temperature else bb.binarizers.StraightThroughSample()
-    net = bb.binarize_(network(x.shape[1], regression), binarizer=draw, magnitude=s["magnitude"])
-    options = {k: s[k] for k in ("lr", "form", "momentum", "kl_weight")}
-    rule = bb.BayesBiNN(bb.split_parameters(net)[0], num_data=len(x), **options)
-    train(net, rule, x, y, s, samples=s["train_samples"])
-    return ste, net
+def networks(x: Tensor, y: Tensor, s: dict[str, Any], seed: int) -> dict[str, nn.Module]:
+    """The STE network and the posteriors, all trained on (x, y)."""
+    torch.manual_seed(seed)
+    layers = {"scale": s["scale"], "quiet": True}
+    ste = bb.binarize_(network(x.shape[1], s["problem"]), binarizer=binarizers.SignSTE(), magnitude=0.1, **layers)
+    train(ste, torch.optim.Adam(ste.parameters(), s["ste_lr"]), x, y, s, samples=1, end=0)
+    found: dict[str, nn.Module] = {"STE": ste}
+    for name, own in s["posteriors"].items():
+        p = {**POSTERIOR, **own}
+        torch.manual_seed(seed)
+        made = ESTIMATORS[p["estimator"]]
+        binarizer = made() if p["estimator"] == "draw" else made(p["temperature"])
+        net = bb.binarize_(network(x.shape[1], s["problem"]), binarizer=binarizer, magnitude=p["magnitude"], **layers)
+        options = {k: p[k] for k in ("lr", "form", "momentum", "kl_weight")}
+        optimizer = bb.optimizer_for(net, num_data=len(x), **options)
+        train(net, optimizer, x, y, s, samples=p["samples"], end=p["lr_end"])
+        found[name] = net
+    return found
 
 
-def both(net: nn.Module) -> nn.Module:
+def predictors(trained: dict[str, nn.Module], num_samples: int) -> list[tuple[str, nn.Module, int]]:
+    """(row of the table, network, number of samples)."""
+    rows = [("STE", trained["STE"], 0)]
+    for name, net in trained.items():
+        if name != "STE":
+            rows += [(f"{name}, mode", net, 0), (f"{name}, mean", net, num_samples)]
+    return rows
+
+
+class TwoLogits(nn.Module):
     """A logit z of class 1 as the logits (0, z) that `predict` takes."""
 
-    class TwoLogits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
 
-        def forward(self, x: Tensor) -> Tensor:
-            z = self.net(x)
-            return torch.cat([torch.zeros_like(z), z], 1)
-
-    return TwoLogits()
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.net(x)
+        return torch.cat([torch.zeros_like(z), z], 1)
 
 
 def _unsure(prediction: bb.Prediction, grid: Tensor, region: Tensor) -> float:
     """Share of unsure points among those of a region within 0.5 of the boundary between the classes: its width."""
-    classes = prediction.probs.argmax(-1).reshape(160, 160)
+    classes = prediction.probs.argmax(-1).reshape(GRID, GRID)
     edge = torch.zeros_like(classes, dtype=torch.bool)
     edge[1:] |= classes[1:] != classes[:-1]
     edge[:, 1:] |= classes[:, 1:] != classes[:, :-1]
@@ -121,88 +147,84 @@ def _unsure(prediction: bb.Prediction, grid: Tensor, region: Tensor) -> float:
     return float((prediction.entropy[beside] > UNSURE).double().mean())
 
 
-def two_moons(s: dict[str, Any], figure: Path) -> dict[str, Any]:
-    raw, labels = make_moons(200, noise=0.1, random_state=s["seed"])
+def two_moons(s: dict[str, Any], seed: int) -> tuple[Summary, dict[str, Any]]:
+    """What each network says at the data, at new data and over the plane; the plane in whole percent."""
+    raw, labels = make_moons(200, noise=0.1, random_state=0)
     x, y = torch.tensor(raw).float(), torch.tensor(labels).float()[:, None]
     center, spread = x.mean(0), x.std(0)
-    ste, net = networks((x - center) / spread, y, s)
-    test, test_labels = make_moons(2000, noise=0.1, random_state=s["seed"] + 1)
-    t = (torch.tensor(test).float() - center) / spread
+    test, of_test = (torch.tensor(v) for v in make_moons(2000, noise=0.1, random_state=1))
 
-    axes = [torch.linspace(float(x[:, i].min()) - 1.5, float(x[:, i].max()) + 1.5, 160) for i in (0, 1)]
+    axes = [torch.linspace(float(x[:, i].min()) - 1.5, float(x[:, i].max()) + 1.5, GRID) for i in (0, 1)]
     grid = torch.cartesian_prod(*axes)
-    g = (grid - center) / spread
     distance = torch.cdist(grid, x).amin(1)
-    far = distance > 1.0
-    panels, summary = {}, {}
-    for name, model, samples in (("STE", ste, 0), ("mode", net, 0), ("mean", net, s["num_samples"])):
-        model = both(model)
-        on_data, on_grid, on_test = (bb.predict(model, points, samples) for points in ((x - center) / spread, g, t))
-        panels[name] = on_grid.probs[:, 1].reshape(160, 160)
+    near, far = distance < 0.5, distance > 1.0
+    summary, plane = {}, {}
+    for name, net, samples in predictors(networks((x - center) / spread, y, s, seed), s["num_samples"]):
+        model = TwoLogits(net)
+        on_test, on_grid = (
+            bb.predict(model, (points - center) / spread, samples) for points in (test.float(), grid.float())
+        )
+        plane[name] = (100 * on_grid.probs[:, 1]).round().int().reshape(GRID, GRID)[::2, ::2].tolist()
         summary[name] = {
-            "test_accuracy": bb.metrics.accuracy(on_test.probs, torch.tensor(test_labels)),
-            "test_nll": bb.metrics.nll(on_test.probs, torch.tensor(test_labels)),
-            "entropy_at_the_data": float(on_data.entropy.mean()),
-            "entropy_far_away": float(on_grid.entropy[far].mean()),
-            "unsure_beside_the_boundary_near_the_data": _unsure(on_grid, grid, distance < 0.5),
-            "unsure_beside_the_boundary_far_away": _unsure(on_grid, grid, far),
+            "test accuracy %": 100 * bb.metrics.accuracy(on_test.probs, of_test),
+            "test NLL": bb.metrics.nll(on_test.probs, of_test),
+            "unsure near the data %": 100 * _unsure(on_grid, grid, near),
+            "unsure far away %": 100 * _unsure(on_grid, grid, far),
         }
-
-    plt = pyplot()
-    figures, cells = plt.subplots(1, 3, figsize=(12, 4), sharey=True, layout="constrained")
-    for ax, (name, p) in zip(cells, panels.items(), strict=True):
-        filled = ax.contourf(axes[0], axes[1], p.T, levels=np.linspace(0, 1, 11), cmap="RdBu_r")
-        ax.scatter(*raw.T, c=labels, cmap="RdBu_r", edgecolors="black", s=14)
-        ax.set_title({"STE": "STE", "mode": "BayesBiNN, mode", "mean": f"BayesBiNN, mean of {s['num_samples']}"}[name])
-    figures.colorbar(filled, ax=cells, label="P(class 1)")
-    figures.savefig(figure, metadata={"Date": None})
-    return summary
+    points = [[round(float(v), 3) for v in p] + [int(label)] for p, label in zip(raw, labels, strict=True)]
+    lines = [[round(float(v), 4) for v in axis[::2]] for axis in axes]
+    return summary, {"axes": lines, "plane": plane, "points": points}
 
 
-def regression(s: dict[str, Any], figure: Path) -> dict[str, Any]:
-    rng = np.random.default_rng(s["seed"])
+def regression(s: dict[str, Any], seed: int) -> tuple[Summary, dict[str, Any]]:
+    """How well each network fits the points, and how far the outputs of the posterior's networks differ."""
     if s["points"]:
+        if not Path(s["points"]).is_file():
+            raise UserError(
+                f"there is no file {s['points']}, where the recipe's points should be: two columns, x and y"
+            )
         raw_x, raw_y = np.loadtxt(s["points"]).T
     else:
+        rng = np.random.default_rng(0)
         raw_x = np.sort(np.concatenate([rng.uniform(0.0, 2.2, 100), rng.uniform(3.8, 6.0, 100)]))
         raw_y = np.sin(2.2 * raw_x) + 0.3 * raw_x + rng.normal(0, 0.2, 200)
     x, y = (torch.tensor((v - v.mean()) / v.std()).float()[:, None] for v in (raw_x, raw_y))
-    ste, net = networks(x, y, s)
     span = float(x.max() - x.min())
-    t = torch.linspace(float(x.min()) - span / 3, float(x.max()) + span / 3, 500)[:, None]
+    t = torch.linspace(float(x.min()) - span / 3, float(x.max()) + span / 3, 200)[:, None]
     distance = torch.cdist(t, x).amin(1)
-    predictors = (("STE", ste, 0), ("mode", net, 0), ("mean", net, s["num_samples"]))
-    # the last layer's batch norm sets the scale of the output, so its statistics must be those of the network at hand
-    lines = {n: bb.predict_regression(m, t, k, calibration=x) for n, m, k in predictors}
     near, far = distance < 0.05, distance > 0.25
-    fits = {n: bb.predict_regression(m, x, k, calibration=x) for n, m, k in predictors}
-    summary = {name: {"training_rmse": float((fit.mean - y).square().mean().sqrt())} for name, fit in fits.items()}
-    summary["mean"] |= {"std_at_the_data": float(lines["mean"].std[near].mean())}
-    summary["mean"] |= {"std_far_away": float(lines["mean"].std[far].mean())}
+    summary: Summary = {}
+    lines: dict[str, Any] = {}
+    for name, net, samples in predictors(networks(x, y, s, seed), s["num_samples"]):
+        # the last layer's batch norm sets the scale of the output, so they must be those of the network at hand
+        fit, line = (bb.predict_regression(net, v, samples, calibration=x) for v in (x, t))
+        summary[name] = {"training RMSE": float((fit.mean - y).square().mean().sqrt())}
+        lines[name] = {"mean": [round(float(v), 4) for v in line.mean]}
+        if samples:
+            summary[name]["spread at the data"] = float(line.std[near].mean())
+            summary[name]["spread far away"] = float(line.std[far].mean())
+            lines[name]["std"] = [round(float(v), 4) for v in line.std]
+    if s["points"]:  # not ours to store
+        return summary, {}
+    points = [[round(float(v), 3) for v in pair] for pair in zip(x[:, 0], y[:, 0], strict=True)]
+    return summary, {"x": [round(float(v), 4) for v in t[:, 0]], "lines": lines, "points": points}
 
-    plt = pyplot()
-    figures, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    ax.scatter(x, y, s=8, c="black", label="data")
-    mean, std = lines["mean"].mean[:, 0], lines["mean"].std[:, 0]
-    ax.plot(t, lines["STE"].mean, c="tab:red", label="STE")
-    ax.plot(t, lines["mode"].mean, c="tab:blue", ls="--", label="BayesBiNN, mode")
-    ax.plot(t, mean, c="tab:blue", label=f"BayesBiNN, mean of {s['num_samples']} ± 2 standard deviations")
-    ax.fill_between(t[:, 0], mean - 2 * std, mean + 2 * std, color="tab:blue", alpha=0.2)
-    ax.legend()
-    figures.savefig(figure, metadata={"Date": None})
-    return summary
 
+def checked(recipe: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The recipe's settings with the defaults.
 
-def pyplot() -> Any:
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise UserError("figures need matplotlib: pip install matplotlib") from None
-    mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "bayesbinn"  # the same figure gives the same file
-    import matplotlib.pyplot as plt
-
-    return plt
+    Raises:
+        UserError: for a setting that does not exist, naming the nearest.
+    """
+    given = recipe.get("settings", {})
+    for key in given:
+        if key not in DEFAULTS:
+            raise unknown(f"setting of {path}", key, DEFAULTS)
+    for name, own in given.get("posteriors", {}).items():
+        for key in own:
+            if key not in POSTERIOR:
+                raise unknown(f"setting of {path}, posterior {name!r}", key, POSTERIOR)
+    return {**DEFAULTS, **given}
 
 
 def main() -> None:
@@ -211,25 +233,26 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     recipe = read_toml(options.config)
-    for key in recipe.get("settings", {}):
-        if key not in DEFAULTS:
-            raise unknown(f"setting of {options.config}", key, DEFAULTS)
-    settings = {**DEFAULTS, **recipe.get("settings", {})}
-    solve = {"two-moons": two_moons, "regression-1d": regression}[settings["problem"]]
-    torch.set_num_threads(1)
-    folder = options.output.parent.parent.parent / "docs" / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    figure = folder / f"{options.output.stem}.svg"
-    summary = solve(settings, figure)
+    try:
+        settings = checked(recipe, options.config)
+        solve = {"two-moons": two_moons, REGRESSION: regression}[settings["problem"]]
+        torch.set_num_threads(1)
+        runs = [solve(settings, seed) for seed in recipe.get("seeds", [0])]
+    except UserError as error:
+        parser.exit(1, f"{error}\n")
+    found = {row: [summary[row] for summary, _ in runs] for row in runs[0][0]}
     result = {
         "name": options.output.stem,
         "title": recipe["title"],
         "settings": settings,
-        "figure": f"figures/{figure.name}",
-        "summary": summary,
+        "seeds": recipe.get("seeds", [0]),
+        "summary": found,
+        "drawn": runs[0][1],
         "environment": environment(),
     }
-    write_text(options.output, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    write_text(options.output, json.dumps(result, ensure_ascii=False) + "\n")
+    for row, seeds in found.items():
+        print(row, {k: round(statistics.fmean(one[k] for one in seeds), 4) for k in seeds[0]})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ python experiments/tables.py --check    # exit 1 if what is there differs
 import json
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from bayesbinn.training.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+from experiments.synthetic_page import figures  # noqa: E402
+
+FIGURES = ROOT / "docs" / "figures"
 STUDY = ROOT / "docs" / "design" / "recipe-study.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -31,7 +36,7 @@ FULL_SIZE, ITS_TRIALS = "cifar10-gpu-gpu", "tuning-cifar10-gpu-gpu"  # of full_s
 def spread(values: list[float], form: Callable[[float], str]) -> str:
     """Mean ± sample standard deviation; the value alone for one seed."""
     mean = form(statistics.fmean(values))
-    return f"{mean} ± {form(statistics.stdev(values))}" if len(values) > 1 else mean
+    return f"{mean}\u00a0±\u00a0{form(statistics.stdev(values))}" if len(values) > 1 else mean
 
 
 def percent(value: float) -> str:
@@ -40,6 +45,14 @@ def percent(value: float) -> str:
 
 def four(value: float) -> str:
     return f"{value:.4f}"
+
+
+def three(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def one(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def metric(seeds: Seeds, which: str, name: str, form: Callable[[float], str]) -> str:
@@ -193,23 +206,29 @@ def trials(results: dict[str, Any]) -> list[str]:
     return lines + [row for _, _, row in sorted(rows)]
 
 
-def figure(results: dict[str, Any]) -> list[str]:
-    """The figure of a script's results, and its numbers."""
+def synthetic(results: dict[str, Any], folder: Path) -> list[str]:
+    """The numbers of synthetic.py, and its figures, which go to a folder."""
     item, budget, recipe = recipe_of(results)
-    names = list(dict.fromkeys(key for row in results["summary"].values() for key in row))
-    rows = [
-        [name, *(f"{row[key]:.4f}" if key in row else "–" for key in names)] for name, row in results["summary"].items()
-    ]
+    heads = list(dict.fromkeys(head for seeds in results["summary"].values() for head in seeds[0]))
+    rows = []
+    for name, seeds in results["summary"].items():
+        cells = [
+            spread([run[head] for run in seeds], one if head.endswith("%") else three) if head in seeds[0] else "–"
+            for head in heads
+        ]
+        rows.append("| " + " | ".join([name, *cells]) + " |")
+    made = results["environment"]
     return [
-        f"![{results['title']}]({results['figure']})",
+        *([recipe["note"], ""] if "note" in recipe else []),
+        *figures(results, folder),
         "",
-        "| | " + " | ".join(name.replace("_", " ") for name in names) + " |",
-        "|---" * (len(names) + 1) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
+        "| | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+        *rows,
         "",
-        f"`bayesbinn reproduce {item} --budget {budget} --again`; entropies in nats, "
-        f"torch {results['environment']['torch']}.",
-        *(["", recipe["note"]] if "note" in recipe else []),
+        f"{len(results['seeds'])} seeds of the networks, the same points; "
+        f"{'the panels are of the first. ' if results['drawn'] else ''}"
+        f"`bayesbinn reproduce {item} --budget {budget} --again` on {made['cpu']}, torch {made['torch']}.",
     ]
 
 
@@ -227,7 +246,7 @@ def load() -> list[dict[str, Any]]:
     """All stored results of recipes, in the order of their names, their runs in the order of the recipe."""
     files = sorted((HERE / "results").glob("*.json"))
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    found = [r for r in found if "name" in r and (isinstance(r.get("runs"), dict) or "figure" in r)]
+    found = [r for r in found if "name" in r and (isinstance(r.get("runs"), dict) or "drawn" in r)]
     for results in found:
         if "runs" in results and not is_study(results):
             _, _, recipe = recipe_of(results)
@@ -321,8 +340,8 @@ def not_run() -> list[str]:
     return ["", "## Recipes that were not run", "", "| recipe | command |", "|---|---|", *rows] if rows else []
 
 
-def reproduction() -> str:
-    """The text of docs/reproduction.md."""
+def reproduction(folder: Path) -> str:
+    """The text of docs/reproduction.md; its figures go to a folder."""
     lines = [
         "# Reproduction",
         "",
@@ -335,8 +354,8 @@ def reproduction() -> str:
             continue
         item = results["name"].rsplit("-", 1)[0]
         body = (
-            figure(results)
-            if "figure" in results
+            synthetic(results, folder)
+            if "drawn" in results
             else [
                 *table(results),
                 *verdict(results),
@@ -367,13 +386,14 @@ def recipe_study() -> str:
 
 
 def main() -> None:
-    stale = False
-    pages = (
-        (ROOT / "docs" / "reproduction.md", reproduction()),
-        (STUDY, recipe_study()),
-    )
+    stale, check = False, "--check" in sys.argv
+    with tempfile.TemporaryDirectory() as folder:
+        pages = (
+            (ROOT / "docs" / "reproduction.md", reproduction(Path(folder) if check else FIGURES)),
+            (STUDY, recipe_study()),
+        )
     for path, text in pages:
-        if "--check" not in sys.argv:
+        if not check:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             print(f"{path.relative_to(ROOT)} differs from the results: run python experiments/tables.py")

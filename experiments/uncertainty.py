@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments/results/uncertainty-day.json"
 MEMBERS = 5  # of an ensemble
 FRONTIER = (0.0001, 0.0005, 0.002, 0.005, 0.01, 0.03, 0.1, 1.0)  # kl_weight
 PLAIN = {"method": "bayesbinn", "estimator": "draw", "form": "plain", "momentum": 0.0}
@@ -131,7 +132,7 @@ def _commit() -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=ROOT / "experiments/uncertainty/day.toml")
-    parser.add_argument("--output", type=Path, default=ROOT / "experiments/results/uncertainty-day.json")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce/uncertainty-day"))
     parser.add_argument("--seeds", type=int, nargs="*", help="instead of the recipe's")
     parser.add_argument("--no-train", action="store_true", help="evaluate only what is trained")
@@ -141,6 +142,8 @@ def main() -> None:
         config = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
         s = Study(config, arguments.output.resolve(), arguments.work.resolve(), not arguments.no_train)
         study(s, config["seeds"] if arguments.seeds is None else arguments.seeds)
+    if arguments.output.resolve() != RESULTS:
+        return  # the page shows what is stored
     from experiments.uncertainty_page import write
 
     write(json.loads(arguments.output.read_text(encoding="utf-8")), ROOT / "docs")

@@ -221,3 +221,22 @@ def test_without_options_it_shows_what_is_stored(cli, recipe, tmp_path):
     assert (damaged.exit_code, "restore it from a copy" in damaged.stderr) == (2, True)
     assert "--store is for results" in cli("reproduce", "digits", "--store").stderr
     assert "digits" in cli("reproduce", "digit").stderr
+
+
+def test_all_takes_every_item_and_goes_on_after_a_failure(cli, recipe, tmp_path):
+    for item in ("broken", "later"):
+        (tmp_path / "experiments" / item).mkdir()
+    (tmp_path / "experiments" / "broken" / "smoke.toml").write_text('title = "no runs"\n', encoding="utf-8")
+    (tmp_path / "experiments" / "later" / "day.toml").write_text(RECIPE.format(epochs=1), encoding="utf-8")
+    shown = cli("reproduce", "all")
+    assert shown.exit_code == 0, shown.output
+    assert "make them by reproduce digits --again" in shown.stdout
+    done = cli("reproduce", "all", "--budget", "smoke", "--again")
+    assert done.exit_code == 2
+    assert "without a recipe of the budget smoke, and not run: later" in done.stdout
+    assert "has no [runs.NAME]: give at least one" in done.stdout
+    assert "1 of 2 items failed (broken): see above" in done.stderr
+    heads = [line for line in done.stdout.splitlines() if line.startswith("run ")]
+    assert len(heads) == 1
+    assert (tmp_path / "runs" / "reproduce" / "results" / "digits-smoke.json").exists()
+    assert "no item has a recipe of the budget 'week'" in cli("reproduce", "all", "--budget", "week", "--again").stderr

@@ -14,10 +14,10 @@ from bayesbinn.training.strategies import ContinualConfig
 from experiments import continual, continual_tables
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(ROOT.glob("experiments/continual-*/day.toml"))
+RECIPES = sorted(ROOT.glob("experiments/continual-*/*.toml"))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_run_of_a_recipe_resolves_and_its_command_means_the_same(path: Path, tmp_path: Path) -> None:
     recipe = read_toml(path)
     for run in recipe["runs"]:
@@ -50,8 +50,8 @@ def test_a_recipe_runs_once(
     assert results["naive"]["0"]["environment"]["command"].startswith("bayesbinn continual permuted-digits --tasks 2")
 
 
-def test_the_pages_are_as_their_generator_writes_them() -> None:
-    assert continual_tables.page() == continual_tables.PAGE.read_text(encoding="utf-8")
+def test_the_pages_are_as_their_generator_writes_them(tmp_path: Path) -> None:
+    assert continual_tables.page(tmp_path) == continual_tables.PAGE.read_text(encoding="utf-8")
 
 
 def test_results_stored_side_by_side_are_all_kept(tmp_path: Path) -> None:

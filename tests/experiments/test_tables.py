@@ -37,7 +37,8 @@ def test_a_changed_figure_is_noticed(tmp_path):
     for part in ("experiments", "docs/design"):
         (tmp_path / part).mkdir(parents=True)
     pages = ("docs/reproduction.md", "docs/design/recipe-study.md")
-    for name in ("experiments/tables.py", "experiments/published.toml", *pages):
+    scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "experiments").glob("*.py")]
+    for name in (*scripts, "experiments/published.toml", *pages):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "experiments" / "results").mkdir()
     for recipe in (ROOT / "experiments").glob("*/*.toml"):

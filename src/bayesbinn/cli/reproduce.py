@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -11,10 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ..errors import UserError
 from ..locks import one_writer
-from ..recipes.recipe import check_item, find_recipe
+from ..recipes.recipe import Recipe, check_item, find_recipe, items_of
 from ..recipes.reproduce import reproduce as run_recipe
-from ..recipes.show import find_results, show
+from ..recipes.show import find_results, made_by, show
 from .tables import table
+
+ALL = "all"
 
 
 @click.command()
@@ -35,23 +38,65 @@ def reproduce(
 
     With --again it runs the recipe EXPERIMENTS/ITEM/BUDGET.toml: all its methods and seeds, skipping what is already
     stored.  Interrupt it whenever you like: the runs under way save what they have, and the same command continues
-    them.  experiments/tables.py turns stored results into docs/reproduction.md.
+    them.  ITEM `all` takes every item in turn.  experiments/tables.py turns stored results into docs/reproduction.md.
     """
     if jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {jobs}")
-    if not again:
-        if store:
-            raise UserError("--store is for results that --again makes: give both, or none")
-        if budget is None:
-            check_item(experiments, item)
+    if not again and store:
+        raise UserError("--store is for results that --again makes: give both, or none")
+    if item != ALL:
+        if again:
+            path = _run(find_recipe(experiments, item, budget or "smoke"), store, jobs, experiments, work)
+            click.echo("\n".join([*table(show(path)), f"stored in {path}"]))
         else:
-            find_recipe(experiments, item, budget)
-        path = find_results(experiments / "results", item, budget)
-        found = path.stem.removeprefix(f"{item}-")
-        last = f"stored in {path}: bayesbinn reproduce {item} --budget {found} --again makes it anew"
-        click.echo("\n".join([*table(show(path)), last]))
-        return
-    recipe = find_recipe(experiments, item, budget or "smoke")
+            _show(item, budget, experiments)
+    elif again:
+        _run_all(budget or "smoke", store, jobs, experiments, work)
+    else:
+        for each in items_of(experiments):
+            click.echo(f"\n{each}")
+            try:
+                _show(each, budget, experiments)
+            except UserError as error:
+                click.echo(str(error))
+
+
+def _show(item: str, budget: str | None, experiments: Path) -> None:
+    if budget is None:
+        check_item(experiments, item)
+    else:
+        find_recipe(experiments, item, budget)
+    path = find_results(experiments / "results", item, budget)
+    lines, found = table(show(path)), path.stem.removeprefix(f"{item}-")
+    last = f"stored in {path}{made_by(path)}: bayesbinn reproduce {item} --budget {found} --again makes it anew"
+    click.echo("\n".join([*lines, last]))
+
+
+def _run_all(budget: str, store: bool, jobs: int, experiments: Path, work: Path) -> None:
+    """Every item that has a recipe of this budget; what fails is said, and the others are run."""
+    items = items_of(experiments)
+    chosen = [item for item in items if (experiments / item / f"{budget}.toml").is_file()]
+    if not chosen:
+        raise UserError(f"no item has a recipe of the budget {budget!r}")
+    if left := [item for item in items if item not in chosen]:
+        click.echo(f"without a recipe of the budget {budget}, and not run: {', '.join(left)}")
+    failed = []
+    for item in chosen:
+        started = time.monotonic()
+        click.echo(f"\n{item}")
+        try:
+            path = _run(find_recipe(experiments, item, budget), store, jobs, experiments, work)
+            click.echo("\n".join(table(show(path))))
+        except UserError as error:
+            click.echo(f"failed: {error}")
+            failed.append(item)
+        click.echo(f"{item}: {time.monotonic() - started:.0f} s")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(chosen)} items failed ({', '.join(failed)}): see above")
+
+
+def _run(recipe: Recipe, store: bool, jobs: int, experiments: Path, work: Path) -> Path:
+    """Run a recipe with a bar for each run on a terminal, or a line for each epoch."""
     results = experiments / "results" if store else work / "results"
     console = Console(stderr=True)
     tasks: dict[str, TaskID] = {}
@@ -73,10 +118,9 @@ def reproduce(
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with one_writer(work / recipe.name):
-                path = run_recipe(recipe, results, work, jobs, say, progress)
+                return run_recipe(recipe, results, work, jobs, say, progress)
         except KeyboardInterrupt:
             click.echo(f"stopped, with everything saved in {work}: the same command goes on from there", err=True)
             sys.exit(130)
         finally:
             signal.signal(signal.SIGTERM, before)
-    click.echo(f"stored in {path}")

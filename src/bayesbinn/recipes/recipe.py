@@ -49,19 +49,29 @@ class Recipe:
         return {**self.settings, "method": run, **self.runs[run], "seed": seed}
 
 
-def check_item(folder: Path, item: str) -> None:
-    """Refuse an item without a recipe.
+def items_of(folder: Path) -> list[str]:
+    """The items that have recipes, by name.
 
     Raises:
-        UserError: naming the nearest.
+        UserError: if there are none.
     """
     items = sorted({path.parent.name for path in folder.glob("*/*.toml")})
     if not items:
         raise UserError(
             f"no recipes under {folder}: call reproduce in a clone of the repository, or give --experiments"
         )
+    return items
+
+
+def check_item(folder: Path, item: str) -> None:
+    """Refuse an item without a recipe.
+
+    Raises:
+        UserError: naming the nearest.
+    """
+    items = items_of(folder)
     if item not in items:
-        raise unknown("item", item, items)
+        raise unknown("item", item, [*items, "all"])
 
 
 def find_recipe(folder: Path, item: str, budget: str) -> Recipe:

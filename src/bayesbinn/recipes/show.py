@@ -37,7 +37,7 @@ def show(path: Path) -> list[list[str]]:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}: restore it from a copy") from None
     if "summary" in content:
-        return _rows({name: [numbers] for name, numbers in content["summary"].items()})
+        return _rows(content["summary"])
     runs = next((content[key] for key in ("runs", "results", "evaluations") if key in content), None)
     if isinstance(runs, list):
         names = dict.fromkeys(run["settings"]["run"] for run in runs)
@@ -45,6 +45,23 @@ def show(path: Path) -> list[list[str]]:
     if runs is None:
         raise UserError(f"{path} holds no table: read it, or the page in docs/ that is made of it")
     return _rows({name: [_numbers(run) for run in seeds.values()] for name, seeds in runs.items()})
+
+
+def made_by(path: Path) -> str:
+    """ " on PROCESSOR, torch VERSION" of the first run of a results file; nothing where it is not stored."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    made = _first(content, "environment") or {}
+    words = [f"on {made['cpu']}"] if made.get("cpu") else []
+    words += [f"torch {made['torch']}"] if made.get("torch") else []
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _first(content: Any, key: str) -> Any:
+    """The value of a key, wherever it comes first."""
+    if isinstance(content, dict) and key in content:
+        return content[key]
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return next((found for part in parts if (found := _first(part, key)) is not None), None)
 
 
 def _numbers(run: dict[str, Any]) -> dict[str, float]:
