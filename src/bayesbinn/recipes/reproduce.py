@@ -85,7 +85,8 @@ def reproduce(
                 del running[run, seed]
                 if process.returncode or not (_folder(recipe, run, seed, work) / "evaluation.json").exists():
                     failed.append(label)
-                    say(f"{label}: failed, see {_folder(recipe, run, seed, work)}.log")
+                    log, words = _last_words(_folder(recipe, run, seed, work))
+                    say(f"{label}: failed, see {log}{words}")
                     continue
                 result = _collect(recipe, run, seed, work, say)
                 stored.setdefault(run, {})[str(seed)] = result
@@ -148,6 +149,14 @@ def _epochs_done(folder: Path) -> int:
         return (folder / "metrics.jsonl").read_text(encoding="utf-8").count("\n")
     except FileNotFoundError:
         return 0
+
+
+def _last_words(folder: Path) -> tuple[Path, str]:
+    """The log of a run, and its last line after a colon."""
+    log = folder.with_name(f"{folder.name}.log")
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return log, f": {last}" if last else ""
 
 
 def _collect(recipe: Recipe, run: str, seed: int, work: Path, say: Callable[[str], None]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ def show(path: Path) -> list[list[str]]:
         raise UserError(f"cannot read {path}: {error}: restore it from a copy") from None
     if "summary" in content:
         return _rows(content["summary"])
+    if "quality" in content:  # of gradient estimators, by activation
+        return _rows(
+            {f"{name}, {act}": [_at_one(at)] for act, of in content["quality"].items() for name, at in of.items()}
+        )
     runs = next((content[key] for key in ("runs", "results", "evaluations") if key in content), None)
     if isinstance(runs, list):
         names = dict.fromkeys(run["settings"]["run"] for run in runs)
@@ -62,6 +66,12 @@ def _first(content: Any, key: str) -> Any:
         return content[key]
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     return next((found for part in parts if (found := _first(part, key)) is not None), None)
+
+
+def _at_one(measured: list[dict[str, float]]) -> dict[str, float]:
+    """Bias, deviation and cosine of an estimator's gradient at the |λ| nearest to 1."""
+    at = min(measured, key=lambda one: abs(one["magnitude"] - 1))
+    return {f"{name}, |λ| {at['magnitude']:g}": at[name] for name in ("bias", "std", "cosine")}
 
 
 def _numbers(run: dict[str, Any]) -> dict[str, float]:
