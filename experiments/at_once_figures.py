@@ -37,6 +37,7 @@ def methods(stored: dict[str, Any], folder: Path) -> list[str]:
         path = folder / f"at-once-{task}.svg"
         labels = {"title": TASKS[task].title.split(",")[0], "xlabel": "NLL (nats)", "ylabel": "test accuracy %"}
         with panel(path, **labels) as axes:
+            axes.locator_params(axis="x", nbins=4)
             for label, seeds in runs.items():
                 which = "mean" if seeds[0]["mean"] else "mode"
                 axes.plot(average(seeds, which, "nll"), 100 * average(seeds, which, "accuracy"), **styles[label])

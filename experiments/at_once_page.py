@@ -153,7 +153,8 @@ def block(stored: dict[str, Any]) -> str:
         lines += [f"### {TASKS[task].title}", "", *table(runs), *verdict(runs), ""]
         made = next(iter(runs.values()))[0]["environment"]
         against = f"AUROC against {TASKS[task].outside}. " if TASKS[task].outside else ""
-        lines += [f"{against}Made on {made['cpu']}, one thread a run, torch {made['torch']}:"]
+        machines = " and ".join(sorted({run["environment"]["cpu"] for seeds in runs.values() for run in seeds}))
+        lines += [f"{against}Made on {machines}, one thread a run, torch {made['torch']}:"]
         commands = {
             label: seeds[0]["environment"]["command"]
             for label, seeds in runs.items()
