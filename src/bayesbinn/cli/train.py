@@ -48,7 +48,7 @@ def train(
     npz:FILE (arrays x_train, y_train, x_test, y_test), csv:FILE or parquet:FILE with --target NAME (any kind of column,
     perhaps a column split), csv:FILE (a header, a column label, numbers in the others), imagefolder:DIR
     (DIR/train/CLASS/*.png with DIR/val or DIR/test or both, or DIR/CLASS/*.png; --image-size for images of several
-    sizes), hf:NAME.
+    sizes), hf:NAME, text:FILE or text:DIR (for --model gpt).
     """
     rank, size = ranks()
     settings = given(recipe, {"data": data, **options})
