@@ -7,7 +7,7 @@ from typing import Any
 from bayesbinn.training.methods import BayesOptions
 from experiments.at_once import DIAL, MEMBERS, TASKS
 from experiments.at_once_page import LABELS, Seeds, grouped, values
-from experiments.figure_style import legend, line, panel
+from experiments.figure_style import SOFT, legend, line, panel
 
 CURVES = ("bayesbinn", "ste", "bop", "md-tanh", "adaste", "float")
 
@@ -62,7 +62,7 @@ def dial(stored: dict[str, Any], folder: Path) -> list[str]:
                 axes.plot(
                     [kl for kl, _ in points], [factor * r[which][metric] for _, r in points], **line(i), label=which
                 )
-            axes.axvline(BayesOptions.kl_weight, color="#5b5e68", ls=":", lw=1)
+            axes.axvline(BayesOptions.kl_weight, color=SOFT, ls=":", lw=1)
             axes.legend()
         made.append(image(f"{label} of mode and mean over kl_weight", path))
     return [

@@ -183,7 +183,10 @@ def regression(s: dict[str, Any], seed: int) -> tuple[Summary, dict[str, Any]]:
             raise UserError(
                 f"there is no file {s['points']}, where the recipe's points should be: two columns, x and y"
             )
-        raw_x, raw_y = np.loadtxt(s["points"]).T
+        try:
+            raw_x, raw_y = np.loadtxt(s["points"]).T
+        except ValueError as error:
+            raise UserError(f"{s['points']} must have two columns of numbers, x and y: {error}") from None
     else:
         rng = np.random.default_rng(0)
         raw_x = np.sort(np.concatenate([rng.uniform(0.0, 2.2, 100), rng.uniform(3.8, 6.0, 100)]))
@@ -196,7 +199,7 @@ def regression(s: dict[str, Any], seed: int) -> tuple[Summary, dict[str, Any]]:
     summary: Summary = {}
     lines: dict[str, Any] = {}
     for name, net, samples in predictors(networks(x, y, s, seed), s["num_samples"]):
-        # the last layer's batch norm sets the scale of the output, so they must be those of the network at hand
+        # the last layer's batch norm sets the scale of the output, so statistics are those of the network at hand
         fit, line = (bb.predict_regression(net, v, samples, calibration=x) for v in (x, t))
         summary[name] = {"training RMSE": float((fit.mean - y).square().mean().sqrt())}
         lines[name] = {"mean": [round(float(v), 4) for v in line.mean]}
@@ -210,17 +213,24 @@ def regression(s: dict[str, Any], seed: int) -> tuple[Summary, dict[str, Any]]:
     return summary, {"x": [round(float(v), 4) for v in t[:, 0]], "lines": lines, "points": points}
 
 
+PROBLEMS = {"two-moons": two_moons, REGRESSION: regression}
+
+
 def checked(recipe: dict[str, Any], path: Path) -> dict[str, Any]:
     """The recipe's settings with the defaults.
 
     Raises:
-        UserError: for a setting that does not exist, naming the nearest.
+        UserError: for a setting, problem or estimator that does not exist, naming the nearest.
     """
     given = recipe.get("settings", {})
     for key in given:
         if key not in DEFAULTS:
             raise unknown(f"setting of {path}", key, DEFAULTS)
+    if given.get("problem", DEFAULTS["problem"]) not in PROBLEMS:
+        raise unknown(f"problem of {path}", given["problem"], PROBLEMS)
     for name, own in given.get("posteriors", {}).items():
+        if own.get("estimator", "draw") not in ESTIMATORS:
+            raise unknown(f"estimator of {path}, posterior {name!r}", own["estimator"], ESTIMATORS)
         for key in own:
             if key not in POSTERIOR:
                 raise unknown(f"setting of {path}, posterior {name!r}", key, POSTERIOR)
@@ -232,10 +242,10 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    recipe = read_toml(options.config)
     try:
+        recipe = read_toml(options.config)
         settings = checked(recipe, options.config)
-        solve = {"two-moons": two_moons, REGRESSION: regression}[settings["problem"]]
+        solve = PROBLEMS[settings["problem"]]
         torch.set_num_threads(1)
         runs = [solve(settings, seed) for seed in recipe.get("seeds", [0])]
     except UserError as error:

@@ -47,7 +47,8 @@ def reproduce(
     if item != ALL:
         if again:
             path = _run(find_recipe(experiments, item, budget or "smoke"), store, jobs, experiments, work)
-            click.echo("\n".join([*table(show(path)), f"stored in {path}"]))
+            click.echo(f"stored in {path}")
+            click.echo("\n".join(table(show(path))))
         else:
             _show(item, budget, experiments)
     elif again:
@@ -86,6 +87,7 @@ def _run_all(budget: str, store: bool, jobs: int, experiments: Path, work: Path)
         click.echo(f"\n{item}")
         try:
             path = _run(find_recipe(experiments, item, budget), store, jobs, experiments, work)
+            click.echo(f"stored in {path}")
             click.echo("\n".join(table(show(path))))
         except UserError as error:
             click.echo(f"failed: {error}")
