@@ -3,10 +3,18 @@
     bayesbinn reproduce cifar10-gpu --budget gpu       # experiments/cifar10-gpu/gpu.toml
     python experiments/full_size.py --config RECIPE.toml --output RESULT.json
 
-Data and augmentation stay on the device, layers compute in bfloat16 (where ±1 is exact), images lie channels last.
-A run that is stored already is not run again.  Settings of a run: `method`, what that method takes, and what all share:
-data, model, width_multiplier, augment, epochs, batch_size, validation, dropout, affine, output_scale, real_lr, samples,
-device, curve_epochs.  `carry.py` packs the data for a machine that cannot download them.
+Data and augmentation stay on the device, layers compute in bfloat16 (where ±1 is exact), images lie channels last, and
+a CUDA device replays the forward and backward pass of a step as one graph.  A run that is stored already is not run
+again.  Settings of a run: `method`, what that method takes, and what all share:
+
+* data, model, width_multiplier, dropout, affine, output_scale, augment, epochs, batch_size, real_lr, device, compile
+  (by torch.compile: fewer passes over memory, after a minute).
+* validation: share of the training set that is kept back.  report: the part whose figures the run has, "validation"
+  (where there is one) or "test"; with "test" the validation part gives the temperature of the scaled figures.
+* samples: draws of the mean.  curve_epochs: epochs between two points of the curve.  cool_every: steps between two
+  coolings.
+
+`carry.py` packs the data for a machine that cannot download them.
 """
 
 import argparse
@@ -38,7 +46,7 @@ else:
 SHARED: dict[str, Any] = {
     **{"data": "cifar10", "model": "vgg-small", "width_multiplier": 1.0, "augment": "crop-flip", "epochs": 100},
     **{"batch_size": 250, "validation": 0.0, "dropout": 0.0, "affine": True, "output_scale": True, "real_lr": 0.01},
-    **{"samples": 32, "device": "cuda", "curve_epochs": 10},
+    **{"samples": 32, "device": "cuda", "curve_epochs": 10, "compile": False, "report": "validation", "cool_every": 1},
 }
 METHODS: dict[str, dict[str, Any]] = {
     "bayesbinn": {
@@ -76,8 +84,52 @@ def make(net: nn.Module, s: dict[str, Any], num_data: int) -> NetworkOptimizer:
     return NetworkOptimizer(first, torch.optim.Adam(real, s["real_lr"], **adam))
 
 
+class Step:
+    """The forward and backward pass of one batch, by index; on CUDA captured once, and replayed.
+
+    The gradients, which every pass overwrites, and the sum of the losses (nats) stay where they are.
+    """
+
+    def __init__(self, net: nn.Module, examples: Examples, s: dict[str, Any]) -> None:
+        device = examples.y.device
+        self.net, self.examples, self.augment = net, examples, AUGMENTATIONS[s["augment"]]
+        self.forward = torch.compile(net) if s["compile"] else net
+        self.chosen = torch.arange(s["batch_size"], device=device)
+        self.losses = torch.zeros((), device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._pass()
+            torch.cuda.current_stream().wait_stream(side)
+            net.zero_grad()  # capture writes gradients of its own
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._pass()
+            self.losses.zero_()
+
+    def _pass(self) -> None:
+        x, y = self.examples.x[self.chosen].float(), self.examples.y[self.chosen]
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            logits = self.forward(channels_last(self.augment(x)))
+        loss = F.cross_entropy(logits.float(), y)
+        loss.backward()
+        self.losses += loss.detach()
+
+    def __call__(self, chosen: Tensor) -> None:
+        self.chosen.copy_(chosen)
+        if self.graph is None:
+            self.net.zero_grad()
+            self._pass()
+        else:
+            self.graph.replay()
+
+
 def run(s: dict[str, Any]) -> dict[str, Any]:
-    """Train with the settings `s`, and measure: on the validation part if there is one, else on the test set."""
+    """Train with the settings `s`, and measure."""
     torch.set_num_threads(1)
     torch.manual_seed(s["seed"])
     device = torch.device(s["device"])
@@ -91,48 +143,61 @@ def run(s: dict[str, Any]) -> dict[str, Any]:
     rates = [group["lr"] for group in optimizer.param_groups]
     steps, size = len(data.train) // s["batch_size"], s["batch_size"]
     total, cooling = s["epochs"] * steps, s.get("cooling", 1.0)
-    augment, curve, done, started = AUGMENTATIONS[s["augment"]], [], 0, time.perf_counter()
+    net.train()
+    step, curve, done = Step(net, data.train, s), [], 0
+    started = time.perf_counter()
     for epoch in range(1, s["epochs"] + 1):
         net.train()
-        order, losses = torch.randperm(len(data.train), device=device), torch.zeros((), device=device)
+        order = torch.randperm(len(data.train), device=device)
+        step.losses.zero_()
         for i in range(steps):
+            if done % s["cool_every"] == 0:
+                optimizer.temper_(cooling ** (-s["cool_every"] / total))
             share = 0.5 * (1 + math.cos(math.pi * done / total))
-            optimizer.temper_(cooling ** (-1 / total))
             done += 1
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 # an adaptive lr is in units of λ, and grows with λ as the posterior cools
                 rise = cooling ** (done / total - 1) if group.get("form", "plain") != "plain" else 1.0
                 group["lr"] = rate * share * rise
-            chosen = order[i * size : (i + 1) * size]
-            x = channels_last(augment(data.train.x[chosen].float()))
-            with torch.autocast(device.type, torch.bfloat16):
-                logits = net(x)
-            loss = F.cross_entropy(logits.float(), data.train.y[chosen])
-            optimizer.zero_grad()
-            loss.backward()
+            step(order[i * size : (i + 1) * size])
             optimizer.step()
-            losses += loss.detach()
-        if not math.isfinite(float(losses)):
-            raise SystemExit(f"{s['run']}: the loss became {float(losses)} in epoch {epoch}")
+        train_nll = float(step.losses) / steps
+        if not math.isfinite(train_nll):
+            raise SystemExit(f"{s['run']}: the loss became {train_nll} in epoch {epoch}")
         if epoch % s["curve_epochs"] == 0 or epoch == s["epochs"]:
-            point = {"epoch": epoch, "train_nll": float(losses) / steps, "seconds": time.perf_counter() - started}
-            curve.append(point | measure(net, data, s, 0))
+            point = {"epoch": epoch, "train_nll": train_nll, "seconds": time.perf_counter() - started}
+            curve.append(point | measure(net, data, s, 0, data.validation or data.test)[0])
             print(s["run"], {k: round(v, 4) for k, v in curve[-1].items()}, flush=True)
     seconds = time.perf_counter() - started
-    result = {"settings": s, "train_seconds": seconds, "curve": curve, "mode": measure(net, data, s, 0), "mean": None}
+    result = {"settings": s, "train_seconds": seconds, "curve": curve, "mean": None}
+    for name, samples in (("mode", 0), ("mean", s["samples"])):
+        if not samples or s["method"].startswith("bayesbinn"):
+            result[name] = report(net, data, s, samples)
     if s["method"].startswith("bayesbinn"):
-        result["mean"] = measure(net, data, s, s["samples"])
         result["undecided"] = bb.posterior_summary(net).total.undecided
     result["environment"] = environment() | {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
     return result
 
 
-def measure(net: nn.Module, data: Data, s: dict[str, Any], num_samples: int) -> dict[str, float]:
+def report(net: nn.Module, data: Data, s: dict[str, Any], num_samples: int) -> dict[str, float]:
+    """The figures of a run; of the test set also those at the temperature that fits the validation part."""
+    if s["report"] != "test" or not data.validation:
+        return measure(net, data, s, num_samples, data.validation or data.test)[0]
+    seen, probs = measure(net, data, s, num_samples, data.validation)
+    temperature = bb.metrics.fit_temperature(probs, data.validation.y)
+    figures, probs = measure(net, data, s, num_samples, data.test)
+    scaled = bb.metrics.scale_probs(probs, temperature)
+    figures |= {f"{name}_scaled": float(getattr(bb.metrics, name)(scaled, data.test.y)) for name in ("nll", "ece")}
+    return figures | {"temperature": temperature, "validation_accuracy": seen["accuracy"]}
+
+
+def measure(
+    net: nn.Module, data: Data, s: dict[str, Any], num_samples: int, part: Examples
+) -> tuple[dict[str, float], Tensor]:
     """Accuracy, NLL and ECE with batch-norm statistics of the network's own, on augmented training inputs."""
-    part: Examples = data.validation or data.test
-    bb.calibrate_(net, data.calibration(s["augment"]), num_samples=min(8, max(num_samples, 1)))
+    bb.calibrate_(net, data.calibration(s["augment"]), num_samples=max(num_samples, 1))
     probs: Tensor = bb.predict(net, channels_last(part.x.float()), num_samples).probs
-    return {name: float(getattr(bb.metrics, name)(probs, part.y)) for name in ("accuracy", "nll", "ece")}
+    return {name: float(getattr(bb.metrics, name)(probs, part.y)) for name in ("accuracy", "nll", "ece")}, probs
 
 
 def settings_of(recipe: dict[str, Any]) -> list[dict[str, Any]]:
@@ -161,7 +226,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
     stored = json.loads(arguments.output.read_text(encoding="utf-8"))["runs"] if arguments.output.exists() else []
-    known = [result["settings"] for result in stored]
+    known = [{**SHARED, **result["settings"]} for result in stored]
     todo = [s for s in settings_of(recipe) if s not in known]
     context = multiprocessing.get_context("spawn")
     with context.Pool(max(1, min(arguments.jobs, len(todo))), maxtasksperchild=1) as pool:
