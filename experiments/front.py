@@ -125,10 +125,20 @@ def reasons() -> list[str]:
         f"* **Small and fast.** The network above: {small}. {model.capitalize()} writes {faster} the tokens a second",
         f"  of llama.cpp on one thread ({machine.split(' (')[0]}; [how](docs/language.md)).",
         "* **Sure, or not.** Drawn networks disagree where they do not know: the tenth of the test digits on which",
-        f"  they disagree most holds {held:.0f} % of the errors ([more](docs/uncertainty.md)).",
+        f"  they disagree most holds {held:.0f} % of the errors ([figures](experiments/results/front.json),",
+        "  [uses](docs/uncertainty.md)).",
         "* **Learns on.** The posterior of a task is the prior of the next. After five permuted MNIST tasks the",
         f"  average over all is {prior} %, without the prior {naive} % ([how](docs/continual.md)).",
     ]
+
+
+# what a prediction of each row is the mean of
+AVERAGED = {
+    "bayesbinn": "32 draws",
+    "bayesbinn-modes": "32 draws of 5 posteriors",
+    "Monte-Carlo dropout": "32 dropout masks",
+    "ensemble of 5 ste": "5 networks",
+}
 
 
 def comparison() -> list[str]:
@@ -140,7 +150,7 @@ def comparison() -> list[str]:
     runs = grouped(stored(RESULTS / "at-once.json"))["mnist"]
     shown = ("bayesbinn", "bayesbinn-modes", "ste", "Monte-Carlo dropout", "ensemble of 5 ste", "float")
     lines = [f"{TASKS['mnist'].title}, defaults ([more](docs/at-once.md)):", ""]
-    lines += ["| run | trainings | accuracy % | NLL (nats) | ECE |", "|---|---|---|---|---|"]
+    lines += ["| run | trainings | mean of | seeds | accuracy % | NLL (nats) | ECE |", "|---|---|---|---|---|---|---|"]
     for label in shown:
         if label in runs:
             seeds = runs[label]
@@ -148,7 +158,9 @@ def comparison() -> list[str]:
             cells = [
                 plus_minus([b[m] for b in best], f) for m, f in (("accuracy", percent), ("nll", four), ("ece", four))
             ]
-            lines.append(f"| {LABELS[label]} | {len(seeds[0]['train_seconds'])} | {' | '.join(cells)} |")
+            trainings = len(seeds[0]["train_seconds"])
+            cells = [str(trainings), AVERAGED.get(label, "one network"), str(len(seeds)), *cells]
+            lines.append(f"| {LABELS[label]} | {' | '.join(cells)} |")
     return lines
 
 

@@ -40,3 +40,14 @@ def test_a_layer_that_is_called_twice_has_its_weights_once() -> None:
     twice = bb.deploy.describe(bb.deploy.load_program(raw))
     assert (twice.total.num_weights, twice.total.num_macs) == (64 * 64, 2 * 64 * 64)
     assert twice.float_bytes < 1.1 * 4 * 64 * 64
+
+
+def test_drawn_networks_do_not_enlarge_the_floats_of_the_mode() -> None:
+    net, x = mlp(), torch.randn(64, 20)
+    bb.calibrate_(net, x, num_samples=3)
+    alone, more = (
+        bb.deploy.describe(bb.deploy.load_program(bb.deploy.pack(net, num_samples=n, input_shape=(20,))))
+        for n in (0, 3)
+    )
+    assert more.float_bytes == alone.float_bytes
+    assert more.total.num_bytes > alone.total.num_bytes

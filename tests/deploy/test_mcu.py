@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -143,6 +144,9 @@ def test_rust_calls_it_as_the_page_says(tmp_path: Path) -> None:
     save_c(program, tmp_path)
     subprocess.run([make, "-s", "-C", str(tmp_path)], check=True)
     code = (ROOT / "docs" / "anywhere.md").read_text().split("```rust\n")[1].split("```")[0]
+    for name, size in (("INPUTS", x.shape[1]), ("OUTPUTS", reference(program, x).shape[1])):
+        code, changed = re.subn(rf"(const {name}: usize =) \d+;", rf"\1 {size};", code)
+        assert changed == 1
     (tmp_path / "main.rs").write_text(code)
     subprocess.run(
         [rust, "--edition=2021", "main.rs", "-C", f"link-arg={tmp_path / 'net.o'}"], cwd=tmp_path, check=True

@@ -69,7 +69,8 @@ def describe(program: Program) -> Description:
         kind = op.kind if op.activation is None else f"binary × {op.activation.kind}"
         new = _new(op, counted)  # a layer that is called twice has its weights once, and its work twice
         weights = op.num_weights if any(t is op.bits or t is op.weight for t in new) else 0
-        real += sum(t.nbytes for t in new if t is op.scale or t is op.shift)
+        networks = 1 + program.num_samples if op.own else 1  # that have rows of their own; the mode is one of them
+        real += sum(t.nbytes // networks for t in new if t is op.scale or t is op.shift)
         num_bytes = sum(t.nbytes for t in new)
         rows.append(Row(op.name, kind, user_shape(op.shape, op.rank), weights, num_bytes, op.num_macs))
     rest = program.num_bytes - sum(row.num_bytes for row in rows)
