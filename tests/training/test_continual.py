@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bayesbinn.continual import TaskBatchNorm, set_task, task_logits
+from bayesbinn.evaluation.report.stream import stream_page
 from bayesbinn.prediction import predict
 from bayesbinn.training import UserError, load_run, train
 from bayesbinn.training.config import make
@@ -82,6 +83,22 @@ def test_results_are_stored_and_complete(tmp_path: Path) -> None:
     for line in result["tasks"]:
         assert 0 <= line["entropy"] <= 0.6932
         assert line["ood_auroc"] == pytest.approx(0.5, abs=0.12)  # the same images, only more of them
+
+
+def test_rows_of_the_latest_tasks_are_parts_of_the_whole_matrix(tmp_path: Path) -> None:
+    whole = train_continual(small({"tasks": 4}), tmp_path / "whole")
+    found = train_continual(small({"tasks": 4, "row_tasks": 2}), tmp_path / "run")
+    assert found["first"] == [0, 0, 1, 0]
+    assert [len(row) for row in found["matrix"]] == [2, 3, 3, 4]
+    for row, first, complete in zip(found["matrix"], found["first"], whole["matrix"], strict=True):
+        assert row == complete[first:][: len(row)]
+    known = dict(whole["metrics"])
+    del known["forgetting"]  # needs every row
+    assert found["metrics"] == known
+    charts = [stream_page(result, "t").sections[1].figures for result in (whole, found)]
+    assert "average over the tasks seen so far" in str(charts[0])
+    assert "average of the latest 2" in str(charts[1])
+    assert len(charts[1]) == len(charts[0]) - 1  # no heat map
 
 
 def test_joint_training_takes_as_many_steps(tmp_path: Path) -> None:

@@ -130,11 +130,12 @@ def epoch_line(line: dict[str, Any], epochs: int) -> str:
 
 def task_line(line: dict[str, Any], tasks: int) -> str:
     """One plain line about a task."""
-    seen = line["accuracy"][: line["task"]]
+    seen = line["accuracy"][: line["task"] - line["first"]]
+    span = f"average of the last {len(seen)}" if line["first"] else "average so far"
     words = [
         f"task {line['task']}/{tasks}",
         f"accuracy {seen[-1]:.2%}",
-        f"average so far {sum(seen) / len(seen):.2%}",
+        f"{span} {sum(seen) / len(seen):.2%}",
         *([f"entropy {line['entropy']:.3f}", f"saturated {line['saturated']:.1%}"] if "entropy" in line else []),
         *([f"OOD AUROC {line['ood_auroc']:.3f}"] if "ood_auroc" in line else []),
         f"{line['seconds']:.1f} s",

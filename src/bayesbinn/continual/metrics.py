@@ -4,8 +4,16 @@ R is (T, T): `R[i][j]` is the accuracy on task j after training on task i (both 
 are tasks not yet seen.  Entries may be NaN where nothing was measured; each function says which ones it needs.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
 import torch
 from torch import Tensor
+
+
+class NotMeasuredError(ValueError):
+    """An entry of the matrix that a metric needs is NaN."""
 
 
 def average_accuracy(matrix: Tensor, last: int | None = None) -> float:
@@ -85,20 +93,26 @@ def forward_transfer(matrix: Tensor, untrained: Tensor) -> float:
 
 
 def summary(matrix: Tensor, untrained: Tensor | None = None) -> dict[str, float]:
-    """All of the above by name, in [0, 1] or differences of it.
+    """All of the above by name, in [0, 1] or differences of it; those that need what was not measured are left out.
 
     >>> sorted(summary(torch.tensor([[0.9]])))
     ['average', 'backward_transfer', 'forgetting', 'last_20', 'last_5', 'learning']
     """
-    result = {
-        "average": average_accuracy(matrix),
-        "last_5": average_accuracy(matrix, last=5),
-        "last_20": average_accuracy(matrix, last=20),
-        "learning": learning_accuracy(matrix),
-        "forgetting": forgetting(matrix),
-        "backward_transfer": backward_transfer(matrix),
+    metrics: dict[str, Callable[[Tensor], float]] = {
+        "average": average_accuracy,
+        "last_5": partial(average_accuracy, last=5),
+        "last_20": partial(average_accuracy, last=20),
+        "learning": learning_accuracy,
+        "forgetting": forgetting,
+        "backward_transfer": backward_transfer,
     }
-    return result if untrained is None else {**result, "forward_transfer": forward_transfer(matrix, untrained)}
+    if untrained is not None:
+        metrics["forward_transfer"] = partial(forward_transfer, untrained=untrained)
+    found = {}
+    for name, metric in metrics.items():
+        with suppress(NotMeasuredError):
+            found[name] = metric(matrix)
+    return found
 
 
 def _square(matrix: Tensor) -> None:
@@ -108,5 +122,5 @@ def _square(matrix: Tensor) -> None:
 
 def _mean(values: Tensor) -> float:
     if bool(values.isnan().any()):
-        raise ValueError("an accuracy that this metric needs was not measured: the matrix holds NaN there")
+        raise NotMeasuredError("an accuracy that this metric needs was not measured: the matrix holds NaN there")
     return float(values.double().mean())

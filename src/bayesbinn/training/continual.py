@@ -41,8 +41,9 @@ def train_continual(
 
     Returns:
         What RUN/results.json holds: "matrix" (T rows, from `row_examples` test examples a task and `row_samples`
-        networks), "mode_row" and "mean_row" (after the last task: all test examples, the mode and the mean of `samples`
-        networks), "untrained", "metrics", "tasks" (a line per task), "config", "train_seconds" and "environment".
+        networks; a row begins with the task that "first" says), "mode_row" and "mean_row" (after the last task: all
+        test examples, the mode and the mean of `samples` networks), "untrained", "metrics", "tasks" (a line per task),
+        "config", "train_seconds" and "environment".
 
     Raises:
         UserError: for anything wrong with the settings, the data or the folder.
@@ -129,9 +130,9 @@ class Matrix:
     def measure(self, trainer: Trainer) -> dict[str, Any]:
         """A row of the matrix, the entropy and saturation of the posterior, and how well unknown inputs stand out."""
         net, c, index = trainer.net, self.config, trainer.index
-        line: dict[str, Any] = {
-            "accuracy": [self.accuracy(net, j, self._test(j), c.row_samples, index) for j in range(c.tasks)]
-        }
+        row = self.row(len(trainer.progress.tasks) - 1)
+        accuracy = [self.accuracy(net, j, self._test(j), c.row_samples, index) for j in row]
+        line: dict[str, Any] = {"first": row.start, "accuracy": accuracy}
         if has_posterior(net):
             total = posterior_summary(net).total
             line |= {"entropy": total.entropy, "saturated": total.saturated, "undecided": total.undecided}
@@ -141,6 +142,16 @@ class Matrix:
             line["ood_auroc"] = metrics.auroc(*(torch.special.entr(p).sum(-1) for p in probs))
         set_task(net, index)
         return line
+
+    def row(self, index: int) -> range:
+        """The tasks of the row after task `index`; that of the untrained network (-1) and the last one have all."""
+        tasks, count = self.config.tasks, self.config.row_tasks
+        if not count or index in (-1, tasks - 1):
+            return range(tasks)
+        row = range(max(0, index + 1 - count), min(tasks, index + 2))
+        for task in self.tests.keys() - set(row):
+            del self.tests[task]
+        return row
 
     def accuracy(self, net: nn.Module, task: int, examples: Examples, num_samples: int, latest: int) -> float:
         """Accuracy on one task, in [0, 1]; one that has not been seen takes the batch-norm statistics of the latest."""
@@ -152,13 +163,14 @@ class Matrix:
         c, net, last = self.config, trainer.net, self.config.tasks - 1
         untrained, *lines = trainer.progress.tasks
         rows = [line["accuracy"] for line in lines]
+        matrix = torch.full((c.tasks, c.tasks), torch.nan, dtype=torch.float64)
+        for whole, line in zip(matrix, lines, strict=True):
+            whole[line["first"] :][: len(line["accuracy"])] = torch.tensor(line["accuracy"], dtype=torch.float64)
         final = {
             f"{name}_row": [self.accuracy(net, j, self.stream[j].test, samples, last) for j in range(c.tasks)]
             for name, samples in (("mode", 0), ("mean", c.samples))
         }
-        found = continual.metrics.summary(
-            torch.tensor(rows, dtype=torch.float64), torch.tensor(untrained["accuracy"], dtype=torch.float64)
-        )
+        found = continual.metrics.summary(matrix, torch.tensor(untrained["accuracy"], dtype=torch.float64))
         average = continual.metrics.average_accuracy
         for name in ("mode", "mean"):
             row = torch.tensor(final[f"{name}_row"], dtype=torch.float64).expand(c.tasks, -1)
@@ -167,9 +179,10 @@ class Matrix:
         return {
             "metrics": found,
             "matrix": rows,
+            "first": [line["first"] for line in lines],
             **final,
             "untrained": untrained["accuracy"],
-            "tasks": [{k: v for k, v in line.items() if k != "accuracy"} for line in lines],
+            "tasks": [{k: v for k, v in line.items() if k not in ("accuracy", "first")} for line in lines],
             "config": settings_of(c),
             "train_seconds": trainer.progress.seconds,
             "environment": environment(),

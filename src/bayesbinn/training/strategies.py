@@ -186,6 +186,7 @@ class StreamOptions:
     max_angle: float = option(180.0, "rotations are drawn from 0 to this many degrees", maximum=360)
     ood: str = option("", "data set for the OOD AUROC after each task; empty: none")
     row_examples: int = option(2000, "test examples per task in the matrix (the final averages take all); 0: all")
+    row_tasks: int = option(0, "tasks in a row of the matrix: the latest ones, and the next; 0: all", maximum=10**5)
     row_samples: int = option(0, "networks drawn in the matrix (the final mean draws `samples`); 0: the mode")
     stream_seed: int = option(0, "seed of the permutations, angles or classes", maximum=2**32 - 1)
 

@@ -31,11 +31,15 @@ def stream_page(result: dict[str, Any], title: str) -> Page:
             ("All tasks", percent(metrics["mean_average"]), samples),
             ("Last 5", percent(metrics["mean_last_5"]), samples),
             ("When learned", percent(metrics["learning"]), "each task just after it"),
-            ("Forgetting", percent(metrics["forgetting"]), "from the best to the end"),
+            *(
+                [("Forgetting", percent(metrics["forgetting"]), "from the best to the end")]
+                if "forgetting" in metrics
+                else []
+            ),
         ],
         sections=[
             _result(result),
-            Section("tasks", "Task after task", figures=[_accuracy(result), _matrix(result), *_measured(result)]),
+            Section("tasks", "Task after task", figures=[_accuracy(result), *_matrix(result), *_measured(result)]),
             _rows(result),
             made(config, seconds=f"{result['train_seconds']:.1f}"),
         ],
@@ -49,7 +53,7 @@ def _result(result: dict[str, Any]) -> Section:
         for which in ("mean", "mode")
         for span, label in (("average", "all tasks"), ("last_20", "last 20"), ("last_5", "last 5"))
     ]
-    rows += [[label, percent(metrics[key])] for key, label in METRICS.items()]
+    rows += [[label, percent(metrics[key])] for key, label in METRICS.items() if key in metrics]
     text = (
         "Accuracy on test examples after the last task, then its history. Forgetting: what was lost since a task was "
         "known best. Backward transfer: what later tasks changed; forward transfer: what earlier tasks gave to one not "
@@ -59,20 +63,32 @@ def _result(result: dict[str, Any]) -> Section:
 
 
 def _accuracy(result: dict[str, Any]) -> Figure:
-    matrix = result["matrix"]
+    matrix, first = result["matrix"], result["first"]
     after = range(1, len(matrix) + 1)
+    whole = not any(first)
     each = [Series(f"task {j + 1}", after[j:], [row[j] for row in matrix[j:]], "faint") for j in range(len(matrix))]
-    average = [sum(row[: i + 1]) / (i + 1) for i, row in enumerate(matrix)]
-    words = f"The bold line is the average over the tasks seen so far, {percent(average[-1])} at the end."
-    lines = [*each, Series("average of the tasks seen", after, average)]
+    average = [sum(row[: i + 1 - first[i]]) / (i + 1 - first[i]) for i, row in enumerate(matrix)]
+    if whole:
+        words = f"The bold line is the average over the tasks seen so far, {percent(average[-1])} at the end."
+        lines = [*each, Series("average of the tasks seen", after, average)]
+    else:
+        tasks = result["config"]["row_tasks"]
+        learned = [row[i - first[i]] for i, row in enumerate(matrix)]
+        words = f"Each task just after it, and the average of the latest {tasks}; after the last task, of all."
+        lines = [
+            Series("the task just learned", after, learned, "faint"),
+            Series("average of the latest", after, average),
+        ]
     return chart("Accuracy on each task", words, lines, Axis("after task"), Axis("share right", high=1))
 
 
-def _matrix(result: dict[str, Any]) -> Figure:
+def _matrix(result: dict[str, Any]) -> list[Figure]:
+    if any(result["first"]):  # rows of the latest tasks alone
+        return []
     matrix = result["matrix"]
     ends = f"the first task ends at {percent(matrix[-1][0])}, the last at {percent(matrix[-1][-1])}"
     words = f"A row after each task, above the diagonal tasks not yet seen; {ends}."
-    return heat_map("Every task after every task", words, matrix, Axis("accuracy on task"), Axis("after task"))
+    return [heat_map("Every task after every task", words, matrix, Axis("accuracy on task"), Axis("after task"))]
 
 
 def _measured(result: dict[str, Any]) -> list[Figure]:
