@@ -1,16 +1,19 @@
 """`export`, `bench` and `inspect FILE.bbnn`."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from bayesbinn import predict
-from bayesbinn.data import read_inputs
+from bayesbinn.data import load_data, read_inputs
+from bayesbinn.metrics import nll
 from bayesbinn.runtime import load
-from bayesbinn.training import load_run
-from tests.runs import contents
+from bayesbinn.training import load_run, train
+from tests.runs import TINY, contents
 
 
 def test_exported_runs_predict_the_same(cli, folder, tmp_path):
@@ -25,6 +28,32 @@ def test_exported_runs_predict_the_same(cli, folder, tmp_path):
     shown = json.loads(cli("inspect", target, "--json").stdout)
     assert shown["total"]["num_bytes"] == target.stat().st_size == sum(row["num_bytes"] for row in shown["rows"])
     assert "samples" in cli("inspect", target).stdout
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_a_file_at_its_temperature_fits_what_was_held_out(cli, folder, tmp_path, samples):
+    train({**TINY, "epochs": 8, "data": f"npz:{folder}/images.npz", "validation": 0.4}, tmp_path / "run")
+    draws = ("--samples", samples) if samples else ()
+    for options, name in (((), "plain"), (("--scale",), "scaled")):
+        done = cli("export", tmp_path / "run", "--output", tmp_path / f"{name}.bbnn", *draws, *options)
+        assert done.exit_code == 0, done.stderr
+    temperature = float(
+        re.search(r"note: logits are divided by (\S+): on \d+ held-out", " ".join(done.stderr.split()))[1]
+    )
+    held_out = load_data(f"npz:{folder}/images.npz", 0.4).validation
+    x, nlls = held_out.x.float().numpy(), {}
+    for name in ("plain", "scaled"):
+        nlls[name] = nll(torch.from_numpy(load(tmp_path / f"{name}.bbnn").predict(x)), held_out.y)
+    assert nlls["scaled"] < nlls["plain"]
+    plain, scaled = (load(tmp_path / f"{name}.bbnn").run(x, min(samples, 1)) for name in ("plain", "scaled"))
+    assert np.allclose(plain / temperature, scaled, rtol=2e-3, atol=1e-2)
+
+
+def test_no_temperature_without_held_out_examples(cli, folder, tmp_path):
+    done = cli("export", folder / "images", "--scale", "--output", tmp_path / "x.bbnn")
+    assert done.exit_code == 2
+    assert "--scale needs examples that" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["c", "onnx", "qonnx"])

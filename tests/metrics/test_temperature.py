@@ -19,6 +19,20 @@ def test_it_recovers_a_known_temperature_and_lowers_the_nll(temperature):
     assert (scaled.argmax(-1) == probs.argmax(-1)).all()
 
 
+def test_of_several_networks_it_is_of_the_mean_and_of_one_the_same():
+    logits = 2 * torch.randn(3, 5_000, 4)
+    honest = logits.softmax(-1).mean(0)
+    labels = torch.multinomial(honest, 1)[:, 0]
+    sure = (logits / 0.4).softmax(-1)
+    found = metrics.fit_temperature(sure, labels)
+    assert found == pytest.approx(1 / 0.4, rel=0.07)
+    costs = [metrics.nll(metrics.scale_probs(sure, t).mean(0), labels) for t in (0.97 * found, found, 1.03 * found)]
+    assert min(costs) == costs[1]
+    one = metrics.fit_temperature(sure[:1], labels)
+    assert one == metrics.fit_temperature(sure[0], labels)
+    assert metrics.fit_temperature(torch.cat([sure[:1], sure[:1]]), labels) == pytest.approx(one, rel=1e-3)
+
+
 def test_it_stays_in_its_range_where_every_answer_is_right():
     probs, labels = torch.tensor([[0.6, 0.4]]), torch.tensor([0])
     assert metrics.fit_temperature(probs, labels) == pytest.approx(0.05)

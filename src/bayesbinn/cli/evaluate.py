@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from torch import nn
 
-from ..data import Data, Examples, absolute, load_data, load_text, tokenizer_of
+from ..data import Data, absolute
 from ..data.source import some
-from ..data.text import PREFIX
 from ..environment import environment
 from ..errors import UserError
 from ..evaluation.ood import ood_inputs
@@ -17,12 +15,11 @@ from ..evaluation.report import run_page, write_report
 from ..evaluation.scores import evaluate_voters
 from ..evaluation.voters import Kind, Voters, make_voters
 from ..training import load_run
-from ..training.config import Config, settings_of
+from ..training.config import settings_of
 from ..training.strategies import ContinualConfig
 from .notes import refuse_options, show_notes
+from .run_data import Loaded, changed, data_of, held_out_of
 from .tables import evaluation_lines
-
-Loaded = tuple[nn.Module, Config, dict[str, Any]]
 
 
 @click.command()
@@ -92,23 +89,19 @@ def evaluate(
             )
     net, config, description = loaded[runs[0]]
     _check_alike(loaded, data is None, scale, batch_norm == "own")
-    kept = ("classes", "offset", "features", "limits", "target", "task", "columns", "image_size")
-    known = {key: description[key] for key in kept}
-    known["channels"] = description["input_shape"][0] if len(description["input_shape"]) == 3 else 0
-    known["skip_damaged"] = config.skip_damaged
-    own = _data_of(config.data, config, description, known, config.validation)
-    changed = _changed(own, loaded)
+    own = data_of(config.data, config, description, config.validation)
+    notes = changed(own, loaded)
     here = data is None or absolute(data) == config.data
-    test = own if here else _data_of(str(data), config, description, known)
+    test = own if here else data_of(str(data), config, description)
     _check_fits(test, description)
     outside = {name: ood_inputs(name, test) for name in ood}
-    show_notes([*test.notes, *changed, *(note for _, notes in outside.values() for note in notes)], quiet)
+    show_notes([*test.notes, *notes, *(note for _, more in outside.values() for note in more)], quiet)
     if batch_norm == "own" and own.task == "text":
         raise UserError("--batch-norm own is for networks with batch norm, this one has none: leave it out")
     calibration = own.calibration(config.augment) if batch_norm == "own" else None
     chosen = make_voters([net for net, _, _ in loaded.values()], samples, voters, seed, calibration)
     _refuse_draws(chosen, samples)
-    held_out = _held_out(own, runs[0], changed) if scale else None
+    held_out = held_out_of(own, runs[0], notes) if scale else None
     inputs = {name: x for name, (x, _) in outside.items()}
     result = evaluate_voters(chosen, test.test, ood=inputs, corruptions=corruptions, held_out=held_out)
     result["environment"] = environment()
@@ -121,17 +114,6 @@ def evaluate(
         for note in page.notes:
             click.echo(f"note: {note}", err=True)
         click.echo(f"report in {report}", err=True)
-
-
-def _data_of(
-    name: str, config: Config, description: dict[str, Any], known: dict[str, Any], validation: float = 0.0
-) -> Data:
-    if (description["task"] == "text") != name.startswith(PREFIX):
-        wanted = f"{PREFIX}FILE" if description["task"] == "text" else "data with classes or numbers"
-        raise UserError(f"the network learned {config.data}, which is not as {name} is: give {wanted}")
-    if description["task"] == "text":
-        return load_text(name, config.context, config.vocabulary, validation, tokenizer_of(description["tokenizer"]))
-    return load_data(name, validation, **known)
 
 
 def _check_alike(loaded: dict[Path, Loaded], same_data: bool, same_held_out: bool, same_augment: bool) -> None:
@@ -170,18 +152,6 @@ def _check_fits(data: Data, description: dict[str, Any]) -> None:
         raise UserError(f"{data.name} has inputs of shape {found}, the network takes {need}: give data of that shape")
 
 
-def _changed(data: Data, loaded: dict[Path, Loaded]) -> list[str]:
-    """Notes of the runs whose training data are not those that are there now."""
-    notes: list[str] = []
-    first = next(iter(loaded.values()))[2]["data"]
-    for run, (_, config, description) in loaded.items():
-        then, now = description["data"], data.fingerprint
-        if then != now and (config.data == data.name or then == first):  # else it was trained on another set
-            whose = f" of {run}" if len(loaded) > 1 else ""
-            notes.append(f"{data.name} has changed since training{whose}: {then} then, {now} now")
-    return notes
-
-
 def _refuse_draws(voters: Voters, samples: int) -> None:
     """Refuse options of draws where nothing is drawn."""
     if voters.kind == "ensemble":
@@ -189,13 +159,3 @@ def _refuse_draws(voters: Voters, samples: int) -> None:
     elif not voters.num_samples:
         why = "the mode is not drawn" if not samples else "the run is one network, without a posterior"
         refuse_options(f"--{{}} has no effect: {why}", "seed", *(["samples"] if samples else []))
-
-
-def _held_out(data: Data, run: Path, changed: list[str]) -> Examples:
-    if data.validation is None:
-        raise UserError(
-            f"--scale needs examples that {run} has not trained on, and it held none out: train with --validation 0.1"
-        )
-    if changed:
-        raise UserError(f"--scale needs the examples that were held out in training, and {changed[0]}: train again")
-    return data.validation

@@ -5,20 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from torch import nn
 
 from .. import deploy
 from ..deploy.c_targets import TARGETS
 from ..errors import UserError
 from ..files import write_bytes
-from ..nn import likelihood_of
+from ..metrics import fit_temperature, nll, scale_probs
+from ..nn import at_temperature, likelihood_of
 from ..nn.mixture import members_of
 from ..posterior import has_posterior
+from ..prediction import posterior_outputs
 from ..training import load_run
+from ..training.config import Config
 from ..training.load import check_one_task
 from .gguf import export_gguf
 from .notes import refuse_options, show_notes
 from .page import page_of
+from .run_data import changed, data_of, held_out_of
 
 ENDINGS = {"bbnn": ".bbnn", "c": "-c", "web": "-web", "onnx": ".onnx", "qonnx": ".qonnx.onnx", "gguf": ".gguf"}
 FOLDERS = ("c", "web")
@@ -55,6 +60,9 @@ def num_bytes(text: str) -> int:
 @click.option("--ram", type=num_bytes, help="Bytes of RAM that the network may take, as 20000 or 20K (c only).")
 @click.option("--flash", type=num_bytes, help="Bytes of code and constants that it may take (c only, with --target).")
 @click.option("--arduino", is_flag=True, help="The folder is a library for the Arduino IDE and PlatformIO (c only).")
+@click.option(
+    "--scale", is_flag=True, help="Divide the logits by the temperature that fits the run's validation examples."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No notes.")
 def export(
     run: Path,
@@ -64,6 +72,7 @@ def export(
     seed: int,
     sample: int | None,
     activations: str,
+    scale: bool,
     quiet: bool,
     **c: Any,
 ) -> None:
@@ -76,6 +85,7 @@ def export(
     if kind == "gguf":
         refuse_options("--{} is for bbnn and web: a gguf file holds one network, see --sample", "samples")
         refuse_options("--{} has no effect here, llama.cpp chooses its activations", "activations")
+        refuse_options("--{} is for classifiers, a decoder has --temperature where it generates", "scale")
     else:
         refuse_options(f"--{{}} is for gguf, not for {kind}", "sample")
     if kind not in ("bbnn", "web", "gguf"):
@@ -107,7 +117,7 @@ def export(
         show_notes((*report.notes, str(report)), quiet)
         click.echo(f"wrote {target}")
         return
-    raw = packed_bytes(run, samples, seed, activations, quiet)
+    raw = packed_bytes(run, samples, seed, activations, quiet, scale)
     if kind == "bbnn":
         write_bytes(target, raw)
     elif kind == "web":
@@ -137,16 +147,21 @@ def export(
 
 
 def packed_bytes(
-    run: Path, samples: int | None = 0, seed: int = 0, activations: str = "int8", quiet: bool = False
+    run: Path,
+    samples: int | None = 0,
+    seed: int = 0,
+    activations: str = "int8",
+    quiet: bool = False,
+    scale: bool = False,
 ) -> bytes:
-    """The bytes of a .bbnn file, or of the network of a run folder packed into one.
+    """The bytes of a .bbnn file, or of the network of a run folder packed into one; with `scale`, at its temperature.
 
     `samples` None: `WEB_SAMPLES` of them; without a posterior each member of a mixture, or none.  A mixture whose
     members are not all in the file is said.
     """
     if run.is_file():
         chosen = f"--{{}} is chosen when a run is packed, and {run} is packed already: give the run folder"
-        refuse_options(chosen, "samples", "seed", "activations")
+        refuse_options(chosen, "samples", "seed", "activations", "scale")
         return run.read_bytes()
     if run.suffix == ".bbnn" and not run.exists():
         raise UserError(f"no file at {run}: write one with bayesbinn export RUN --output {run}")
@@ -172,6 +187,11 @@ def packed_bytes(
             (f"the run has {members} networks, this one holds {held}: bbnn or web with --samples {members} has all",),
             quiet,
         )
+    task = about(net, description)
+    if scale:
+        temperature, note = _temperature(run, net, config, description, samples, seed)
+        show_notes((note,), quiet)
+        net = at_temperature(net, temperature)
     try:
         return deploy.pack(
             net,
@@ -179,10 +199,28 @@ def packed_bytes(
             seed=seed,
             activations=activations,  # type: ignore[arg-type]
             input_shape=shape,
-            about=about(net, description),
+            about=task,
         )
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def _temperature(
+    run: Path, net: nn.Module, config: Config, description: dict[str, Any], samples: int, seed: int
+) -> tuple[float, str]:
+    """The temperature that fits the validation examples of a run, and a note of it."""
+    if description["task"] != "classification":
+        raise UserError(f"--scale is for classifiers, {run} predicts a number: leave it out")
+    data = data_of(config.data, config, description, config.validation)
+    held_out = held_out_of(data, run, changed(data, {run: (net, config, description)}))
+    outputs = posterior_outputs(net, held_out.x, samples, seed=seed)
+    probs = torch.stack([z.softmax(-1) for z in outputs])
+    temperature = fit_temperature(probs, held_out.y)
+    mean = torch.stack([scale_probs(p, temperature) for p in probs]).mean(0)
+    whose = f"the mean of {samples} networks" if samples else "the mode"
+    before, after = (nll(p, held_out.y) for p in (probs.mean(0), mean))
+    note = f"logits are divided by {temperature:.3f}: on {len(held_out):,} held-out examples"
+    return temperature, f"{note} the NLL of {whose} is {after:.4f} nats, {before:.4f} without"
 
 
 def about(net: nn.Module, description: dict[str, Any]) -> deploy.About:

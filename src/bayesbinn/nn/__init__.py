@@ -25,6 +25,8 @@ from .likelihood import likelihood_of as likelihood_of
 from .mixture import Mixture as Mixture
 from .overview import Summary as Summary
 from .overview import summary as summary
+from .temperature import Temperature as Temperature
+from .temperature import at_temperature as at_temperature
 from .twins import BinaryBilinear as BinaryBilinear
 from .twins import BinaryConv1d as BinaryConv1d
 from .twins import BinaryConv2d as BinaryConv2d
