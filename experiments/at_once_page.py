@@ -7,7 +7,7 @@ from typing import Any
 
 from bayesbinn.files import write_text
 from experiments.at_once import MEMBERS, RIVALS, ROOT, TASKS
-from experiments.tables import four, percent, spread
+from experiments.figures_in_words import four, percent, spread
 
 Seeds = list[dict[str, Any]]
 LABELS = {  # in the order of the table, with what is written for each

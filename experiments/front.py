@@ -144,8 +144,8 @@ AVERAGED = {
 def comparison() -> list[str]:
     """Rows of MNIST."""
     from experiments.at_once_page import LABELS, TASKS, grouped
-    from experiments.tables import four, percent
-    from experiments.tables import spread as plus_minus
+    from experiments.figures_in_words import four, percent
+    from experiments.figures_in_words import spread as plus_minus
 
     runs = grouped(stored(RESULTS / "at-once.json"))["mnist"]
     shown = ("bayesbinn", "bayesbinn-modes", "ste", "Monte-Carlo dropout", "ensemble of 5 ste", "float")

@@ -22,6 +22,8 @@ from bayesbinn.training.config import Config
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
+from experiments.figures_in_words import four, one, percent, published, spread, three  # noqa: E402
+from experiments.full_size_page import full_size  # noqa: E402
 from experiments.synthetic_page import figures  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
@@ -29,30 +31,6 @@ STUDY = ROOT / "docs" / "design" / "recipe-study.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Seeds = dict[str, dict[str, Any]]
-
-FULL_SIZE, ITS_TRIALS = "cifar10-gpu-gpu", "tuning-cifar10-gpu-gpu"  # of full_size.py
-
-
-def spread(values: list[float], form: Callable[[float], str]) -> str:
-    """Mean ± sample standard deviation; the value alone for one seed."""
-    mean = form(statistics.fmean(values))
-    return f"{mean}\u00a0±\u00a0{form(statistics.stdev(values))}" if len(values) > 1 else mean
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def four(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def three(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def one(value: float) -> str:
-    return f"{value:.1f}"
 
 
 def metric(seeds: Seeds, which: str, name: str, form: Callable[[float], str]) -> str:
@@ -232,16 +210,6 @@ def synthetic(results: dict[str, Any], folder: Path) -> list[str]:
     ]
 
 
-def published(item: str) -> list[str]:
-    """The published figures for an item, if there are any."""
-    figures = tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8")).get(item)
-    if figures is None:
-        return []
-    network = figures.pop("network")
-    rows = [f"| {source} | {value} |" for source, value in figures.items()]
-    return ["", f"Published, {network}, 500 epochs:", "", "| source | test accuracy % |", "|---|---|", *rows]
-
-
 def load() -> list[dict[str, Any]]:
     """All stored results of recipes, in the order of their names, their runs in the order of the recipe."""
     files = sorted((HERE / "results").glob("*.json"))
@@ -263,69 +231,6 @@ def recipe_of(results: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """Item, budget and recipe of results."""
     item, budget = results["name"].rsplit("-", 1)
     return item, budget, tomllib.loads((HERE / item / f"{budget}.toml").read_text(encoding="utf-8"))
-
-
-def full_size() -> list[str]:
-    """The section on the runs of full_size.py: results, how far they overfit, the trials behind their settings."""
-    results, tried = (
-        json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8")) for name in (FULL_SIZE, ITS_TRIALS)
-    )
-    runs = {run["settings"]["run"]: run for run in results["runs"]}
-    _, _, recipe = recipe_of(results)
-    runs = {name: runs[name] for name in recipe["runs"]}
-    lines = [
-        "| run | mode % | mean % | NLL mode | NLL mean | ECE mode | ECE mean | undecided % | training NLL "
-        "| lowest test NLL of the mode | min |",
-        "|---" * 11 + "|",
-    ]
-    for name, run in runs.items():
-        cells = [f"`{name}`"]
-        for key, form in (("accuracy", percent), ("nll", four), ("ece", four)):
-            cells += [form(run[which][key]) if run[which] else "–" for which in ("mode", "mean")]
-        lowest = min(run["curve"], key=lambda point: float(point["nll"]))
-        cells += [f"{100 * run['undecided']:.1f}" if "undecided" in run else "–", four(run["curve"][-1]["train_nll"])]
-        cells += [f"{four(lowest['nll'])}, epoch {lowest['epoch']}", f"{run['train_seconds'] / 60:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    ours, older = runs["bayesbinn"], runs["bayesbinn-2020"]
-    nlls = sorted((min(run[w]["nll"] for w in ("mode", "mean") if run[w]), name) for name, run in runs.items())
-    best = max(run[w]["accuracy"] for run in (ours, older) for w in ("mode", "mean"))
-    behind = 100 * (older["mode"]["accuracy"] - ours["mode"]["accuracy"])
-    paper = tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8"))["cifar10"][
-        "BayesBiNN (Meng et al., 2020)"
-    ]
-    rows = []
-    for run in tried["runs"]:
-        s, mean = run["settings"], run["mean"]
-        names = [n for n in ("lr", "kl_weight", "cooling", "magnitude", "data_factor") if n in s]
-        own = ", ".join(f"{n} {s[n]:g}" for n in names)
-        nll = four(mean["nll"]) if mean else "–"
-        cells = [f"`{s['method']}`", own, percent(run["mode"]["accuracy"]), four(run["mode"]["nll"]), nll]
-        rows.append((s["method"], -run["mode"]["accuracy"], "| " + " | ".join(cells) + " |"))
-    first = results["runs"][0]
-    return [
-        "",
-        f"## {results['title']}",
-        "",
-        *lines,
-        "",
-        f"The paper's {paper} was not reached: the best binary network or mean here has {percent(best)}. All overfit: "
-        "the training NLL is next to nothing at the end, and each mode had a lower test NLL before. "
-        f"The mean of `{nlls[0][1]}` has the lowest NLL, {four(nlls[0][0])}; the next is `{nlls[1][1]}` with "
-        f"{four(nlls[1][0])}. The mode of `bayesbinn` is {behind:.2f} points behind that of `bayesbinn-2020`.",
-        "",
-        f"{recipe['note']} One seed; NLL in nats; bfloat16; means of {first['settings']['samples']} networks; every "
-        "network has its own batch-norm statistics; *training NLL* is that of the last epoch, as trained. "
-        f"`bayesbinn reproduce cifar10-gpu --budget gpu` on one {first['environment']['device']}, all runs at once (so "
-        f"*min* is an upper bound), torch {first['environment']['torch']}. `experiments/carry.py` packs the data set "
-        "for a machine that cannot download it.",
-        *published("cifar10"),
-        "",
-        f"Trials, `bayesbinn reproduce tuning-cifar10-gpu --budget gpu`. {tried['note']}",
-        "",
-        "| method | settings | accuracy of the mode % | NLL of the mode | NLL of the mean |",
-        "|---|---|---|---|---|",
-        *(row for _, _, row in sorted(rows)),
-    ]
 
 
 def not_run() -> list[str]:

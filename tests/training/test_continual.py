@@ -99,6 +99,9 @@ def test_rows_of_the_latest_tasks_are_parts_of_the_whole_matrix(tmp_path: Path) 
     assert "average over the tasks seen so far" in str(charts[0])
     assert "average of the latest 2" in str(charts[1])
     assert len(charts[1]) == len(charts[0]) - 1  # no heat map
+    alone = train_continual(small({"tasks": 4, "row_tasks": 1}), tmp_path / "alone")
+    assert [len(row) for row in alone["matrix"]] == [2, 2, 2, 4]
+    assert stream_page(alone, "t").sections
 
 
 def test_joint_training_takes_as_many_steps(tmp_path: Path) -> None:

@@ -65,20 +65,20 @@ def _result(result: dict[str, Any]) -> Section:
 def _accuracy(result: dict[str, Any]) -> Figure:
     matrix, first = result["matrix"], result["first"]
     after = range(1, len(matrix) + 1)
-    whole = not any(first)
-    each = [Series(f"task {j + 1}", after[j:], [row[j] for row in matrix[j:]], "faint") for j in range(len(matrix))]
     average = [sum(row[: i + 1 - first[i]]) / (i + 1 - first[i]) for i, row in enumerate(matrix)]
-    if whole:
-        words = f"The bold line is the average over the tasks seen so far, {percent(average[-1])} at the end."
-        lines = [*each, Series("average of the tasks seen", after, average)]
-    else:
-        tasks = result["config"]["row_tasks"]
+    if any(first):  # rows of the latest tasks alone
+        words = (
+            f"Each task just after it, and the average of the latest {result['config']['row_tasks']} (at the end: all)."
+        )
         learned = [row[i - first[i]] for i, row in enumerate(matrix)]
-        words = f"Each task just after it, and the average of the latest {tasks}; after the last task, of all."
+        lines = [Series("the task just learned", after, learned, "faint")]
+        lines.append(Series("average of the latest", after, average))
+    else:
+        words = f"The bold line is the average over the tasks seen so far, {percent(average[-1])} at the end."
         lines = [
-            Series("the task just learned", after, learned, "faint"),
-            Series("average of the latest", after, average),
+            Series(f"task {j + 1}", after[j:], [row[j] for row in matrix[j:]], "faint") for j in range(len(matrix))
         ]
+        lines.append(Series("average of the tasks seen", after, average))
     return chart("Accuracy on each task", words, lines, Axis("after task"), Axis("share right", high=1))
 
 
