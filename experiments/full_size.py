@@ -23,6 +23,8 @@ import math
 import multiprocessing
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -222,15 +224,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, default=16, help="runs side by side")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=16,
+        help="runs side by side, each in a process of its own; 1: one after the other in this one",
+    )
     arguments = parser.parse_args()
     recipe = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
     stored = json.loads(arguments.output.read_text(encoding="utf-8"))["runs"] if arguments.output.exists() else []
     known = [{**SHARED, **result["settings"]} for result in stored]
     todo = [s for s in settings_of(recipe) if s not in known]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(max(1, min(arguments.jobs, len(todo))), maxtasksperchild=1) as pool:
-        for result in pool.imap_unordered(run, todo):
+    jobs = min(arguments.jobs, len(todo))
+    with ExitStack() as stack:
+        each: Iterable[dict[str, Any]] = map(run, todo)
+        if jobs > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1))
+            each = pool.imap_unordered(run, todo)
+        for result in each:
             stored.append(result)
             head = {"name": arguments.output.stem, "title": recipe["title"], "note": recipe.get("note", "")}
             content = {**head, "runs": stored}

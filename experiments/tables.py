@@ -290,20 +290,24 @@ def recipe_study() -> str:
     return renewed(STUDY, block)
 
 
-def main() -> None:
-    stale, check = False, "--check" in sys.argv
+def pages(folder: Path) -> dict[Path, str]:
+    """The pages that the results make, and their texts; figures go to a folder."""
+    return {ROOT / "docs" / "reproduction.md": reproduction(folder), STUDY: recipe_study()}
+
+
+def differing() -> list[str]:
+    """The pages that are not as the results make them."""
     with tempfile.TemporaryDirectory() as folder:
-        pages = (
-            (ROOT / "docs" / "reproduction.md", reproduction(Path(folder) if check else FIGURES)),
-            (STUDY, recipe_study()),
-        )
-    for path, text in pages:
-        if not check:
+        made = pages(Path(folder))
+    return [str(path.relative_to(ROOT)) for path, text in made.items() if path.read_text(encoding="utf-8") != text]
+
+
+def main() -> None:
+    if "--check" not in sys.argv:
+        for path, text in pages(FIGURES).items():
             path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            print(f"{path.relative_to(ROOT)} differs from the results: run python experiments/tables.py")
-            stale = True
-    sys.exit(1 if stale else 0)
+    elif stale := differing():
+        sys.exit(f"{', '.join(stale)}: other than the results, run python experiments/tables.py")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The script of the full-size networks, on tiny ones: every method, what is stored, and the step as a graph."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from bayesbinn.data import load_data, to_device
 from experiments import full_size
 from tests.runs import blobs_file
 
-SCRIPT = Path(full_size.__file__)
 RECIPE = """
 title = "tiny"
 [settings]
@@ -34,16 +32,19 @@ output_scale = false
 """
 
 
-def reproduce(folder: Path, settings: str = "") -> subprocess.CompletedProcess[str]:
+def reproduce(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str = "") -> None:
     data = blobs_file(folder / "blobs.npz", shape=(3, 8, 8), train=200)
     (folder / "recipe.toml").write_text(RECIPE.format(data=data, settings=settings))
-    command = [SCRIPT, "--config", folder / "recipe.toml", "--output", folder / "found.json", "--jobs", "1"]
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    words = ["--config", str(folder / "recipe.toml"), "--output", str(folder / "found.json"), "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", ["full_size.py", *words])
+    full_size.main()
 
 
-def test_every_method_runs_once_and_says_what_it_measured(tmp_path: Path) -> None:
-    done = reproduce(tmp_path, 'validation = 0.2\nreport = "test"')
-    assert done.returncode == 0, done.stderr
+def test_every_method_runs_once_and_says_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = 'validation = 0.2\nreport = "test"'
+    reproduce(tmp_path, monkeypatch, settings)
     stored = (tmp_path / "found.json").read_bytes()
     runs = {r["settings"]["run"]: r for r in json.loads(stored)["runs"]}
     assert runs.keys() == {"bayesbinn", "ste", "bayesbinn-2020", "float"}
@@ -51,14 +52,15 @@ def test_every_method_runs_once_and_says_what_it_measured(tmp_path: Path) -> Non
         assert [point["epoch"] for point in found["curve"]] == [1, 2]
         assert (found["mean"] is not None) == name.startswith("bayesbinn")
         assert found["mode"].keys() >= {"accuracy", "nll", "ece", "nll_scaled", "ece_scaled", "temperature"}
-    assert reproduce(tmp_path, 'validation = 0.2\nreport = "test"').stdout == ""  # all is stored
+    assert "bayesbinn, seed 0: mode" in capsys.readouterr().out
+    reproduce(tmp_path, monkeypatch, settings)
+    assert capsys.readouterr().out == ""  # all is stored
     assert (tmp_path / "found.json").read_bytes() == stored
 
 
-def test_a_setting_that_no_method_takes_is_refused(tmp_path: Path) -> None:
-    done = reproduce(tmp_path, "color = 3")
-    assert done.returncode == 1
-    assert "takes no color" in done.stderr
+def test_a_setting_that_no_method_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="takes no color"):
+        reproduce(tmp_path, monkeypatch, "color = 3")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
