@@ -1,5 +1,7 @@
 """The figures of docs/continual.md, from the results that continual_tables.py loads."""
 
+import itertools
+import math
 import statistics
 import string
 from pathlib import Path
@@ -89,6 +91,64 @@ def of_hundred(results: dict[str, Any], folder: Path) -> list[str]:
         + "; ".join(f"*{letter}* {name}, {value:.1f} %" for letter, (name, _, value) in letters)
         + ". Ours: ReLU units; published: binary units, batch 1.",
     ]
+
+
+def of_thousand(results: dict[str, Any], folder: Path) -> list[str]:
+    """Over a thousand tasks: what is learned and kept, how fast it is forgotten, how well unknown inputs stand out."""
+    every = {name: next(iter(seeds.values())) for name, seeds in results["results"].items()}
+    styles = {name: {**line(i), "marker": ""} for i, name in enumerate(every)}
+    names, paths = (
+        folder / "continual-thousand-names.svg",
+        {part: folder / f"continual-thousand-{part}.svg" for part in ("learned", "kept", "forgotten", "unknown")},
+    )
+    legend(names, styles)
+    shown = {part: {name: found[part] for name, found in map_of(every).items()} for part in paths}
+    labels: dict[str, dict[str, Any]] = {
+        "learned": {"title": "a task, just after it", "xlabel": "after task", "ylabel": "accuracy %", "ylim": (0, 100)},
+        "kept": {"title": "the latest five tasks", "xlabel": "after task", "ylabel": "accuracy %", "ylim": (0, 100)},
+        "forgotten": {
+            **{"title": "all tasks, at the end", "xlabel": "tasks learned since", "xscale": "log"},
+            **{"ylabel": "accuracy %", "ylim": (0, 100)},
+        },
+        "unknown": {"title": "Fashion-MNIST against the task", "xlabel": "after task", "ylabel": "AUROC by entropy"},
+    }
+    texts = {
+        "learned": "accuracy on each task just after it, averages of 20 tasks",
+        "kept": "accuracy on the latest five tasks, averages of 20 tasks",
+        "forgotten": "accuracy after the last task against the age of the task",
+        "unknown": "AUROC of Fashion-MNIST against the task just learned, averages of 20 tasks",
+    }
+    for part, path in paths.items():
+        with panel(path, **labels[part]) as axes:
+            for name, (x, y) in shown[part].items():
+                axes.plot(x, y, **styles[name])
+    return [
+        f"![which line is which](figures/{names.name})",
+        *(f"![{texts[part]}](figures/{path.name})" for part, path in paths.items()),
+    ]
+
+
+def map_of(every: dict[str, Any]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
+    """x and y of each panel of `of_thousand`, for each run."""
+    found = {}
+    for name, run in every.items():
+        rows = list(zip(run["matrix"], run["first"], strict=True))[:-1]  # the last has all tasks
+        tasks, final = len(run["matrix"]), run["mean_row"]
+        middles = [start + 10 for start in range(0, tasks - 20 + 1, 20)]
+        series = {
+            "learned": [100 * row[i - first] for i, (row, first) in enumerate(rows)],
+            "kept": [100 * statistics.fmean(row[: i - first + 1]) for i, (row, first) in enumerate(rows)],
+            "unknown": [line["ood_auroc"] for line in run["tasks"]],
+        }
+        panels = {
+            part: ([float(m) for m in middles], [statistics.fmean(values[m - 10 : m + 10]) for m in middles])
+            for part, values in series.items()
+        }
+        spans = sorted({round(1.5**k) for k in range(int(math.log(tasks, 1.5)) + 1)} | {tasks})
+        ages = list(itertools.pairwise(spans))
+        kept = [100 * statistics.fmean(final[tasks - old + 1 : tasks - new + 1]) for new, old in ages]
+        found[name] = {**panels, "forgotten": ([math.sqrt(new * old) for new, old in ages], kept)}
+    return found
 
 
 def mean_matrix(seeds: Seeds) -> list[list[float]]:

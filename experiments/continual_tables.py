@@ -19,7 +19,7 @@ from experiments import continual_figures  # noqa: E402
 
 PAGE, FIGURES = ROOT / "docs/continual.md", ROOT / "docs/figures"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-ITEMS = ("five", "ten", "hundred", "fashion", "selection")
+ITEMS = ("five", "ten", "hundred", "thousand", "lengths", "fashion", "selection")
 COLUMNS = {
     "mean %": "mean_average",
     "mode %": "mode_average",
@@ -59,8 +59,13 @@ def spread(values: list[float], digits: int = 1) -> str:
 def table(results: dict[str, Any]) -> list[str]:
     """A row per run."""
     runs = results["results"]
-    tasks = next(iter(next(iter(runs.values())).values()))["config"]["tasks"]
-    columns = {head: key for head, key in COLUMNS.items() if tasks > 20 or not key.startswith("mean_last")}
+    lengths = {run["config"]["tasks"] for seeds in runs.values() for run in seeds.values()}
+    columns = {head: key for head, key in COLUMNS.items() if max(lengths) > 20 or not key.startswith("mean_last")}
+    columns = {
+        head: key
+        for head, key in columns.items()
+        if all(key in r["metrics"] for s in runs.values() for r in s.values())
+    }
     with_ood = any("ood_auroc" in run["tasks"][-1] for seeds in runs.values() for run in seeds.values())
     batches = len({run["config"]["batch_size"] for seeds in runs.values() for run in seeds.values()}) > 1
     heads = [
@@ -146,6 +151,8 @@ def page(folder: Path) -> str:
             lines += ["", *per_task(results)]
         if item == "five" and continual_figures.BOTH.keys() <= results["results"].keys():
             lines += ["", *continual_figures.of_five(results, folder)]
+        if item == "thousand":
+            lines += ["", *continual_figures.of_thousand(results, folder)]
         if item == "hundred":
             lines += ["", *continual_figures.of_hundred(results, folder)]
     return before + "\n".join([*lines, "", END]) + after
