@@ -6,7 +6,6 @@ from ..runtime.program import Program as Program
 from .benchmark import bench as bench
 from .bits import pack_signs as pack_signs
 from .bits import unpack_signs as unpack_signs
-from .builder import UnsupportedError as UnsupportedError
 from .c_targets import Budget as Budget
 from .description import Description as Description
 from .description import describe as describe
@@ -24,3 +23,4 @@ from .file import save as save
 from .gguf import GGUFReport as GGUFReport
 from .gguf import save_gguf as save_gguf
 from .gguf_reader import read_gguf as read_gguf
+from .steps import UnsupportedError as UnsupportedError

@@ -1,70 +1,20 @@
 """The plan while it is being built: its steps, and how each is joined to those before it."""
 
-import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
 
 from ..runtime.reader import FIELDS
 from . import values
+from .nodes import following, in_place, label, plain_type
+from .steps import Point, Shown, Step, UnsupportedError, joint_shape
 from .values import BATCH, Sizes, Value
-
-
-class UnsupportedError(ValueError):
-    """The network uses something that a `.bbnn` file cannot hold; the message lists every such place."""
-
-
-class Point(NamedTuple):
-    """Where the network shows a value: what a module reads or gives, in its k-th call (from 0)."""
-
-    module: str
-    call: int
-    side: Literal["reads", "gives"]
-
-
-class Shown(NamedTuple):
-    """A point of the network, and which numbers of the value it shows, in its order (None: all as they are stored)."""
-
-    point: Point
-    own: Tensor | None
-
-
-@dataclass
-class Step:
-    """One operation of the plan while it is being built.
-
-    Attributes:
-        entry: its JSON fields, without tensors, inputs and activation.
-        inputs: indices of values (0 is the network's input, k + 1 the output of step k).
-        layer: name of the binary layer whose signs it uses.
-        weight: real weights (O, I/groups, kH, kW), float32.  value: of a constant, float32.
-        scale, shift: (O,) float64, per output channel; rounded to float32 when written.
-        size: (O,) float64, the absolute values that `shift` is the sum of: what its rounding error is relative to.
-        parts: names of the modules and functions that it computes.
-        own: whether scale, shift, weight and value have a first size more, a row for each network of the file.
-    """
-
-    entry: dict[str, Any]
-    inputs: list[int]
-    layer: str | None = None
-    weight: Tensor | None = None
-    value: Tensor | None = None
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    size: Tensor | None = None
-    parts: list[str] = field(default_factory=list)
-    own: bool = False
-
-    @property
-    def kind(self) -> str:
-        return str(self.entry["op"])
 
 
 class Builder:
@@ -203,7 +153,7 @@ class Builder:
 
     def _handle(self, node: fx.Node, module: nn.Module | None, handler: "Handler") -> None:
         """The handler; where the operation writes into its first argument, other names of that tensor follow."""
-        written = _in_place(node, module)
+        written = in_place(node, module)
         before = self.source(node) if written else None
         handler(self, node, module)
         if before is None:
@@ -211,7 +161,7 @@ class Builder:
         after = self.values[node]
         if after.index == before.index:  # joined to a step that nothing else reads, or dropout, which does nothing
             return
-        root, later = self.memory[before.index], set(_following(node))
+        root, later = self.memory[before.index], set(following(node))
         alike = after.stored == before.stored and before.whole()
         for other, value in self.values.items():
             shares = value.index != before.index or not alike
@@ -299,7 +249,7 @@ class Builder:
         """A new operation whose output is stored in this shape."""
         if len(shape) > 3:
             raise UnsupportedError(f"{self.node.name!r}: a tensor with more than three sizes, {shape}")
-        step.parts.append(_label(self.node))
+        step.parts.append(label(self.node))
         self.steps.append(step)
         self.points.append([])
         self.shapes.append(shape)
@@ -326,7 +276,7 @@ class Builder:
         step = self.steps[index - 1]
         if field not in FIELDS[step.kind] or "clamp" in step.entry or any(index in s.inputs for s in self.steps):
             return None
-        step.parts.append(_label(self.node))
+        step.parts.append(label(self.node))
         self.points[index].clear()  # the network showed what has just been replaced
         return step
 
@@ -391,11 +341,6 @@ class Builder:
 Handler = Callable[[Builder, fx.Node, Any], Any]
 
 
-def joint_shape(shapes: tuple[Sizes, ...]) -> Sizes:
-    """The shape of one input, or of the vector that several make together."""
-    return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
-
-
 def argument(build: Builder, node: fx.Node, position: int, name: str, default: Any) -> Any:
     """A function's argument by its place or name, with values and constants in place of nodes."""
     return build.resolve(node.args[position] if len(node.args) > position else node.kwargs.get(name, default))
@@ -403,31 +348,3 @@ def argument(build: Builder, node: fx.Node, position: int, name: str, default: A
 
 def _holds_value(constant: Any) -> bool:
     return isinstance(constant, (tuple, list)) and any(isinstance(c, Value) for c in constant)
-
-
-def plain_type(module: nn.Module) -> type[nn.Module]:
-    """The module's type, without what parametrisations (spectral norm, ...) made of it: they only compute weights."""
-    return type(module).__mro__[1] if parametrize.is_parametrized(module) else type(module)
-
-
-def _label(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name
-
-
-def _following(node: fx.Node) -> Iterator[fx.Node]:
-    while (node := node.next).op != "root":
-        yield node
-
-
-def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether the node writes into its first argument: relu_, +=, or the setting `inplace`."""
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    name = str(getattr(node.target, "__name__", node.target))
-    if name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv"):
-        return True
-    try:
-        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # a method, or a function of torch in C, whose in-place twin ends in _
-        return False
-    return bool(bound.arguments.get("inplace", False))

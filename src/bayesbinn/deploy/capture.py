@@ -14,8 +14,10 @@ from torch import Tensor, fx, nn
 
 from .. import bernoulli
 from ..nn import BinaryConv1d, BinaryConv2d, BinaryLinear, Twin
-from .builder import Builder, Shown, Step, UnsupportedError, plain_type
+from .builder import Builder
 from .handlers import EXPANDED, FUNCTIONS, MODULES
+from .nodes import plain_type
+from .steps import Shown, Step, UnsupportedError
 from .values import BATCH
 
 HELP = "docs/deploy.md lists what a file holds; pack the part of the network that fits, or predict with torch"

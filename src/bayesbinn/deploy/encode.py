@@ -14,8 +14,8 @@ from ..runtime import container
 from ..runtime.about import About
 from ..runtime.operation import LEVELS, MIN_STEP
 from ..runtime.reader import SINCE_2
-from .builder import joint_shape
 from .capture import Capture
+from .steps import joint_shape
 
 Limits = tuple[float, float]
 

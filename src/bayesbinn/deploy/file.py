@@ -14,13 +14,13 @@ from ..runtime import container
 from ..runtime.about import About
 from ..runtime.engine import whole
 from ..runtime.program import MAX_SAMPLES, Program, check
-from .builder import plain_type
 from .calibration import input_limits
 from .capture import guess_input_shape
 from .encode import encode
 from .handlers import MODULES
 from .mixing import LADDER, mix
 from .networks import Networks
+from .nodes import plain_type
 from .verify import verify
 
 CHECKED = 8  # inputs on which every network in a file is compared with its program

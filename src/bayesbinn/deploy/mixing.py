@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..runtime.network import load
-from .builder import UnsupportedError
+from .steps import UnsupportedError
 
 LADDER = ("int6", "int8", "int16")  # the fastest first
 Kinds = dict[int, str]

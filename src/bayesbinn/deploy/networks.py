@@ -23,9 +23,9 @@ from ..nn.draws import draw, fixed_weights, generator_for, has_posterior, some_b
 from ..nn.inputs import evaluating
 from ..nn.mixture import members_of
 from .bits import pack_signs
-from .builder import Point, UnsupportedError, joint_shape
 from .capture import Capture, capture, together
 from .handlers.transposed import as_convolution
+from .steps import Point, UnsupportedError, joint_shape
 
 
 @dataclass

@@ -18,10 +18,10 @@ from ..runtime.numpy_engine import run_op as run_packed
 from ..runtime.operation import Op
 from ..runtime.program import Program
 from . import twin
-from .builder import Shown, UnsupportedError
 from .calibration import FEW_LEVELS
 from .capture import Capture
 from .networks import Record
+from .steps import Shown, UnsupportedError
 
 REASONS = (
     "a file holds no hook, no dropout that stays on and nothing that depends on more than the input; "

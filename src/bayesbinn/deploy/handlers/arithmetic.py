@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ... import bernoulli
-from ..builder import Builder, Handler, Step, UnsupportedError, argument
+from ..builder import Builder, Handler, argument
+from ..steps import Step, UnsupportedError
 from ..values import BATCH, Sizes, Value, as_rows, from_rows
 
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ...nn import BinaryMultiheadAttention
-from ..builder import Builder, Handler, UnsupportedError, argument
+from ..builder import Builder, Handler, argument
+from ..steps import UnsupportedError
 from ..values import Value
 from .arithmetic import with_constant
 from .floats import matmul, softmax

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ..builder import Builder, Handler, Step, UnsupportedError, argument
+from ..builder import Builder, Handler, argument
+from ..steps import Step, UnsupportedError
 from ..values import Value
 from .arithmetic import broadcast_shape, with_constant
 from .layers import linear

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ...nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear
-from ..builder import Builder, Handler, Step, UnsupportedError
+from ..builder import Builder, Handler
+from ..steps import Step, UnsupportedError
 from ..values import Value
 
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ..builder import Builder, Handler, Step, UnsupportedError, argument
+from ..builder import Builder, Handler, argument
+from ..steps import Step, UnsupportedError
 from ..values import BATCH, Value, batch_axis
 from .layers import window_size
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...nn import BinaryGRU, BinaryLayer, BinaryLSTM, BinaryRNN
-from ..builder import Builder, Handler, Step, UnsupportedError
+from ..builder import Builder, Handler
+from ..steps import Step, UnsupportedError
 from ..values import Value
 from .layers import layer_step, linear
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...nn import BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryLayer
-from ..builder import Builder, Handler, Step, UnsupportedError, argument
+from ..builder import Builder, Handler, argument
+from ..steps import Step, UnsupportedError
 from ..values import BATCH, Value
 from .layers import layer_step, window_size
 
