@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from .nn.batch_norm import in_force, own_statistics, statistics_of
 from .nn.draws import draw, fixed_weights, generator_for, has_posterior
-from .nn.inputs import Head, Inputs, active_dropouts, as_inputs, evaluating, joined, portions, seeded
+from .nn.inputs import (
+    Head,
+    Inputs,
+    active_dropouts,
+    as_inputs,
+    evaluating,
+    joined,
+    portions,
+    seeded,
+    warn_without_standardising,
+)
 from .nn.likelihood import likelihood_of
 from .nn.mixture import members_of
 from .propagation import moment_weights, points
@@ -242,6 +252,7 @@ def posterior_outputs(
     >>> [out.shape for out in posterior_outputs(nn.Linear(4, 3), torch.zeros(2, 4), num_samples=0)]
     [torch.Size([2, 3])]
     """
+    warn_without_standardising(net)
     propagate = num_samples == "moments"
     if not propagate and (isinstance(num_samples, str) or num_samples < 0):
         raise ValueError(f"num_samples must be 'moments' or at least 0 (0 is the mode), got {num_samples!r}")
@@ -304,6 +315,7 @@ def dropout_outputs(
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1 for Monte-Carlo dropout, got {num_samples}")
+    warn_without_standardising(net)
     inputs, masks = as_inputs(x, net), active_dropouts(net)
     if not masks:
         raise ValueError("this network has no active dropout layer: Monte-Carlo dropout would repeat one prediction")

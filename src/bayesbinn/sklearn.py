@@ -9,6 +9,7 @@ True
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -53,6 +54,38 @@ def schedule_of(num_data: int, epochs: Any = "auto", batch_size: Any = "auto") -
     return epochs, size
 
 
+# the settings of an estimator: whole or any numbers, from and to
+RANGES: dict[str, tuple[type, float, float]] = {
+    **{"width": (int, 1, math.inf), "depth": (int, 0, math.inf), "num_samples": (int, 0, math.inf)},
+    **{"epochs": (int, 1, math.inf), "batch_size": (int, 1, math.inf), "dropout": (float, 0, 0.99)},
+    **{"lr": (float, 0, math.inf), "real_lr": (float, 0, math.inf)},
+    **{"kl_weight": (float, 1e-12, math.inf), "cooling": (float, 1, math.inf)},
+}
+
+
+def check_settings(estimator: BaseEstimator) -> None:
+    """Refuse a setting out of its range.
+
+    Raises:
+        TypeError, ValueError: naming it, and what it may be.
+    """
+    for name, (kind, low, high) in RANGES.items():
+        value = getattr(estimator, name)
+        if name in ("epochs", "batch_size") and isinstance(value, str) and value == "auto":
+            continue
+        words = "a whole number" if kind is int else "a number"
+        span = f"{words} of at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+            raise TypeError(f"{name} must be {span}, got {value!r}")
+        if not low <= float(value) <= high or float(value) == math.inf:
+            raise ValueError(f"{name} must be {span}, got {value!r}")
+
+
+def dense(x: Any) -> Any:
+    """A sparse matrix, such as `OneHotEncoder` makes, as an array; anything else as it is."""
+    return x.toarray() if hasattr(x, "toarray") else x
+
+
 class _Binary(BaseEstimator):  # type: ignore[misc]
     """What the estimators share: an MLP with batch norm, on standardised inputs."""
 
@@ -84,10 +117,15 @@ class _Binary(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def _checked(self, x: ArrayLike, y: ArrayLike, first: bool, **more: Any) -> tuple[Array, Array]:
-        pair: tuple[Array, Array] = validate_data(
-            self, x, y, reset=first, dtype=np.float64, ensure_min_samples=2, **more
-        )
-        return pair
+        check_settings(self)
+        options = {"reset": first, "dtype": np.float64, "accept_sparse": "csr", "ensure_min_samples": 2}
+        inputs, target = validate_data(self, x, y, **options, **more)
+        return dense(inputs), target
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _begin(self, x: Array, outputs: int, end: Likelihood | None) -> None:
         """A new network, and what standardises its inputs, from the first examples."""
@@ -151,13 +189,15 @@ class _Binary(BaseEstimator):  # type: ignore[misc]
 
     def _inputs(self, x: ArrayLike) -> Tensor:
         check_is_fitted(self)
-        return torch.from_numpy(self._scaled(validate_data(self, x, reset=False, dtype=np.float64)))
+        inputs = validate_data(self, x, reset=False, dtype=np.float64, accept_sparse="csr")
+        return torch.from_numpy(self._scaled(dense(inputs)))
 
 
 class BinaryClassifier(ClassifierMixin, _Binary):  # type: ignore[misc]
     """A classifier with ±1 weights under a Bernoulli posterior.
 
     Inputs are numbers, standardised inside; columns of other kinds go through scikit-learn's own transformers before.
+    A sparse matrix is made dense.
 
     Args:
         width, depth: units of each hidden layer, and how many there are.

@@ -197,6 +197,8 @@ def test_evaluate_options(cli, here):
     assert one["mode"] == two["mode"]
     other = json.loads(cli("evaluate", "images", "--data", "npz:images.npz", "--json").stdout)
     assert other == one
+    refused = cli("evaluate", "images.npz")
+    assert "images.npz is a file, and a run is a folder" in refused.stderr
 
 
 @pytest.mark.parametrize("run", ["ste", "float"])

@@ -33,6 +33,16 @@ def test_a_run_prints_a_line_per_task_and_writes_its_files(tmp_path: Path) -> No
     assert "forgetting" in text
 
 
+@pytest.mark.parametrize("count", ["1", "4", "9"])
+def test_rows_of_the_latest_tasks_end_as_well(tmp_path: Path, count: str) -> None:
+    run = tmp_path / "run"
+    status, text = call("permuted-digits", *SMALL, "--tasks", "4", "--row-tasks", count, "--output", str(run))
+    assert status == 0, text
+    assert "when learned" in text
+    assert ("forgetting" in text) == (count != "1")
+    assert (run / "report.html").exists()
+
+
 def test_the_report_shows_every_task(tmp_path: Path) -> None:
     status, text = call(
         "split-digits", *SMALL, "--tasks", "5", "--strategy", "naive", "--output", str(tmp_path / "run")

@@ -153,3 +153,16 @@ def test_balanced_classes_find_the_rare_one(cli_here, place):
         assert done.exit_code == 0, done.output
         found[weight] = [row["class"] for row in rows_of(cli_here("predict", weight, "rare.csv"))].count("rare")
     assert found["none"] < 20 < found["balanced"]
+
+
+def test_another_table_is_evaluated_as_a_whole(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = people()[["age", "town", "joined", "paid"]].astype({"paid": str})
+    frame.to_csv("old.csv", index=False)
+    frame.tail(50).to_csv("new.csv", index=False)
+    options = ("--width", 16, "--depth", 1, "--epochs", 2, "--samples", 2, "--target", "paid", "--output", "run")
+    assert cli("train", "csv:old.csv", *options).exit_code == 0
+    done = cli("evaluate", "run", "--data", "csv:new.csv", "--no-report", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["num_examples"] == 50
+    assert "become it" not in done.stderr

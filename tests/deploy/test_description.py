@@ -9,6 +9,15 @@ from bayesbinn.deploy import twin
 from tests.deploy.nets import mlp, resnet, trained
 
 
+def undecided() -> nn.Module:
+    """A network whose draws differ from its mode."""
+    net = mlp()
+    with torch.no_grad():
+        for _, layer in bb.nn.binary_layers(net):
+            layer.natural.mul_(0.1)
+    return net
+
+
 def test_bytes_add_up_to_the_file() -> None:
     for net, shape in ((mlp(), (20,)), (resnet(), (3, 12, 12)), (trained(nn.Sequential(*[nn.Linear(6, 6)] * 3)), (6,))):
         raw = bb.deploy.pack(net, num_samples=2, input_shape=shape)
@@ -34,6 +43,16 @@ def test_bench() -> None:
     assert len({r["engine"] for r in results}) >= 3
 
 
+def test_bench_of_networks_with_statistics_of_their_own() -> None:
+    net = undecided()
+    program = bb.deploy.load_program(
+        bb.deploy.pack(bb.calibrate_(net, torch.randn(64, 20), num_samples=2), num_samples=2)
+    )
+    assert any(op.own for op in program.ops)
+    results = bb.deploy.bench(program, batch_sizes=(2,), rounds=1, seconds=1e-4)
+    assert {"torch float32"} < {r["engine"] for r in results}
+
+
 def test_a_layer_that_is_called_twice_has_its_weights_once() -> None:
     layer = bb.BinaryLinear(64, 64, bias=False)
     raw = bb.deploy.pack(nn.Sequential(layer, nn.ReLU(), layer), input_shape=(64,))
@@ -43,7 +62,7 @@ def test_a_layer_that_is_called_twice_has_its_weights_once() -> None:
 
 
 def test_drawn_networks_do_not_enlarge_the_floats_of_the_mode() -> None:
-    net, x = mlp(), torch.randn(64, 20)
+    net, x = undecided(), torch.randn(64, 20)
     bb.calibrate_(net, x, num_samples=3)
     alone, more = (
         bb.deploy.describe(bb.deploy.load_program(bb.deploy.pack(net, num_samples=n, input_shape=(20,))))

@@ -91,7 +91,7 @@ def test_values_come_back_too():
             own(outputs=2),
             r"returns outputs of shape \(2, 2\): data has 3 classes, make it return logits of shape \(2, 3\)",
         ),
-        (own(features=9), r"the network fails on inputs of shape \(2, 8\) \(.*8 and 9.*\): make it take data"),
+        (own(features=9), r"the network fails on inputs of shape \(2, 8\) \(.*8 and 9.*\): make it take such inputs"),
         (nn.Sequential(own(), nn.Unflatten(1, (3, 1))), r"returns outputs of shape \(2, 3, 1\)"),
         (nn.Sequential(nn.Unflatten(1, (4, 2)), nn.LSTM(2, 3)), "returns a tuple"),
         (nn.Sequential(nn.Embedding(3, 3)), r"the network fails on inputs of shape \(2, 8\)"),
@@ -156,3 +156,57 @@ def test_validation_is_held_out_of_loaded_data_and_remembered(tmp_path, data):
         assert {**again.evaluation, "train_seconds": 0} == {**first.evaluation, "train_seconds": 0}
     with pytest.raises(UserError, match="holds 20 examples out already: leave validation out"):
         bb.fit("mlp", load_data(data, validation=0.2), validation=0.1, **settings)
+
+
+def test_a_network_without_the_layer_that_standardised_its_inputs_says_so(tmp_path):
+    x, y = 5 + 3 * torch.randn(100, 8), torch.arange(100) % 3
+    net = own()
+    fitted = bb.fit(net, ((x, y), (x, y)), epochs=1, samples=2)
+    bb.predict(fitted.net, x, 2)  # a warning is an error
+    bb.deploy.save(fitted.net, tmp_path / "net.bbnn", input_shape=(8,))
+    for use in (
+        lambda: bb.predict(net, x, 0),
+        lambda: bb.calibrate_(net, x),
+        lambda: bb.deploy.pack(net, input_shape=(8,)),
+    ):
+        with pytest.warns(UserWarning, match="use the .net that fit returns"):
+            use()
+    standard = own()
+    bb.fit(standard, ((torch.randn(20_000, 8), torch.arange(20_000) % 3),) * 2, epochs=1, samples=0, batch_size=5000)
+    bb.predict(standard, x, 0)  # which had nothing to standardise
+
+
+def test_arrays_of_three_dimensions_are_sequences_where_the_network_takes_no_images():
+    x, y = torch.randn(60, 2, 20), torch.arange(60) % 2
+    net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.warns(UserWarning, match=r"given to the network as sequences \(B, 2, 20\)"):
+        fitted = bb.fit(net, ((x, y), (x, y)), epochs=1, samples=2)
+    assert bb.predict(fitted.net, x, 2).probs.shape == (60, 2)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(40, 2))
+    bb.fit(flat, ((x, y), (x, y)), epochs=1, samples=0)  # takes images
+    with pytest.raises(UserError, match=r"fails on inputs of shape \(2, 1, 2, 20\)"):
+        bb.fit(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(72, 2)), ((x, y), (x, y)), epochs=1)
+
+
+def test_token_ids_are_not_standardised_in_silence():
+    x, y = torch.randint(0, 50, (60, 15)), torch.arange(60) % 2
+    net = nn.Sequential(nn.Embedding(50, 4), nn.Flatten(), nn.Linear(60, 2))
+    with pytest.raises(UserError, match="the network has an Embedding and data holds whole numbers alone"):
+        bb.fit(net, ((x, y), (x, y)), epochs=1)
+
+
+def test_rows_of_a_table_are_inputs_of_what_learned_from_it(tmp_path):
+    rows = [{"size": float(i), "kind": "ab"[i % 2], "class": "xy"[i % 2]} for i in range(60)]
+    settings = {"target": "class", "width": 16, "depth": 1, "epochs": 30, "batch_size": 12, "samples": 2}
+    with pytest.warns(UserWarning, match="no test part"):
+        fitted = bb.fit("mlp", rows, **settings)
+    new = [{"kind": "a", "size": 3.0}, {"kind": "b", "size": 4.0}]
+    assert bb.predict(fitted.net, fitted.prepare(new), 2).labels.tolist() == [0, 1]
+    bb.deploy.save(fitted.net, tmp_path / "net.bbnn", input_shape=fitted.prepare(new).shape[1:], about=fitted.about)
+    packed = bb.runtime.load(tmp_path / "net.bbnn")
+    assert packed.about.classes == ("x", "y")
+    assert packed.predict(packed.prepare(new)).argmax(1).tolist() == [0, 1]
+    with pytest.raises(UserError, match="kind"):
+        fitted.prepare([{"size": 3.0}])
+    with pytest.raises(UserError, match="did not learn from a table"):
+        bb.fit(own(), blobs(), epochs=1, samples=0).prepare(new)

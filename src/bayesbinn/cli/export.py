@@ -13,13 +13,13 @@ from ..deploy.c_targets import TARGETS
 from ..errors import UserError
 from ..files import write_bytes
 from ..metrics import fit_temperature, nll, scale_probs
-from ..nn import at_temperature, likelihood_of
+from ..nn import at_temperature
 from ..nn.mixture import members_of
 from ..posterior import has_posterior
 from ..prediction import posterior_outputs
 from ..training import load_run
 from ..training.config import Config
-from ..training.load import check_one_task
+from ..training.load import about, check_one_task
 from .gguf import export_gguf
 from .notes import refuse_options, show_notes
 from .page import page_of
@@ -221,21 +221,6 @@ def _temperature(
     before, after = (nll(p, held_out.y) for p in (probs.mean(0), mean))
     note = f"logits are divided by {temperature:.3f}: on {len(held_out):,} held-out examples"
     return temperature, f"{note} the NLL of {whose} is {after:.4f} nats, {before:.4f} without"
-
-
-def about(net: nn.Module, description: dict[str, Any]) -> deploy.About:
-    """What the network of a run is for."""
-    classes, columns, limits = (tuple(description[name]) for name in ("classes", "columns", "limits"))
-    known = limits and not columns
-    return deploy.About(
-        description["task"],
-        description["target"],
-        classes,
-        likelihood_of(net).noise_std(),
-        columns,
-        (min(low for low, _ in limits), max(high for _, high in limits)) if known else (),
-        description["image_size"],
-    )
 
 
 def read_program(run: Path, raw: bytes) -> deploy.Program:

@@ -13,7 +13,7 @@ from ..nn.mixture import members_of
 from ..posterior import has_posterior, posterior_summary
 from ..runtime.about import About, input_text
 from ..training import load_run
-from .export import about as about_of
+from ..training.load import about as about_of
 from .tables import table
 
 

@@ -18,8 +18,7 @@ from ..prediction import predict as predict_classes
 from ..prediction import predict_regression
 from ..runtime.about import About
 from ..training import load_run
-from ..training.load import check_one_task
-from .export import about
+from ..training.load import about, check_one_task
 from .notes import refuse_options, show_notes
 
 SAMPLES = 32

@@ -27,7 +27,8 @@ def data_of(name: str, config: Config, description: dict[str, Any], validation: 
     shape = description["input_shape"]
     kept = ("classes", "offset", "features", "limits", "target", "task", "columns", "image_size")
     known = {key: description[key] for key in kept} | {"channels": shape[0] if len(shape) == 3 else 0}
-    return load_data(name, validation, **known, skip_damaged=config.skip_damaged)
+    other = name != config.data  # to test on: all of it, unless it says which part
+    return load_data(name, validation, **known, skip_damaged=config.skip_damaged, whole=other)
 
 
 def changed(data: Data, loaded: dict[Path, Loaded]) -> list[str]:

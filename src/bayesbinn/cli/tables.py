@@ -149,8 +149,9 @@ def result_lines(result: dict[str, Any]) -> list[str]:
     rows = [["after the last task", "all tasks", "last 20", "last 5"]]
     for which, label in (("mean", f"mean of {samples}"), ("mode", "mode")):
         rows.append([label, *(f"{m[f'{which}_{span}']:.2%}" for span in ("average", "last_20", "last_5"))])
-    return [
-        *table(rows),
-        f"when learned {m['learning']:.2%}, forgetting {m['forgetting']:.2%}, backward transfer "
-        f"{m['backward_transfer']:+.2%}, forward transfer {m['forward_transfer']:+.2%}",
-    ]
+    history = {
+        **{"when learned": ("learning", ".2%"), "forgetting": ("forgetting", ".2%")},
+        **{"backward transfer": ("backward_transfer", "+.2%"), "forward transfer": ("forward_transfer", "+.2%")},
+    }
+    known = [f"{words} {m[name]:{form}}" for words, (name, form) in history.items() if name in m]
+    return [*table(rows), ", ".join(known)]

@@ -124,6 +124,7 @@ def load_data(
     image_size: int = 0,
     channels: int = 0,
     skip_damaged: bool = False,
+    whole: bool = False,
 ) -> Data:
     """A data set by name, or from memory.
 
@@ -145,6 +146,7 @@ def load_data(
         image_size: N: of every image the short side is resized to N pixels, and the centre N×N is kept.
         channels: of image files: 1 grey, 3 colours; 0: as most of the training images have.
         skip_damaged: leave image files out that cannot be read (`imagefolder:DIR`), instead of refusing them.
+        whole: where the test part is missing, all examples are it, and none is held back from training.
 
     Raises:
         UserError: for an unknown name, a missing or unreadable file, or arrays that do not fit together; it names the
@@ -164,12 +166,12 @@ def load_data(
             )
         return data if validation == 0 else _held_out(data, validation)
     images = Images(image_size, channels, skip_damaged)
-    named, wanted = isinstance(data, str), Wanted(target, task, columns, images)
+    named, wanted = isinstance(data, str), Wanted(target, task, columns, images, whole)
     if named:
         source = read_set(data, wanted)
     else:
         source = table_source(name or "data", data, wanted) if target else wanted.applied(from_memory(data, images))
-    made = _made(name or (data if named else "data"), source, classes, offset, features, limits, images)
+    made = _made(name or (data if named else "data"), source, classes, offset, features, limits, images, whole)
     return _held_out(made, validation) if validation else made
 
 
@@ -214,13 +216,16 @@ def _made(
     features: Sequence[str],
     limits: Limits = (),
     images: Images = AS_THEY_ARE,
+    whole: bool = False,
 ) -> Data:
     """The data of a source, checked; none is held out for validation but what the source holds out."""
     check_features(name, source.features, features)
     targets = TARGETS[source.task]
     x, names, more = _checked(name, "train", source.train, source, images)
     notes = [*source.notes, *more]
-    if source.test is None:
+    if source.test is None and whole:
+        x_test, names_test = x, names
+    elif source.test is None:
         chosen, note = targets.held_out(name, names)
         notes.append(note)
         x_test, names_test = x[torch.from_numpy(chosen)], names[chosen]

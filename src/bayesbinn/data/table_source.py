@@ -29,12 +29,14 @@ class Wanted:
         task: of `TARGETS`, or `auto`: see `find_task`; without a target, `auto` is classification.
         columns: how training made numbers of the other columns; None: it is found on the training rows.
         images: how images are read.
+        whole: where no test part is named, all examples are it and the training part.
     """
 
     target: str = ""
     task: str = AUTO
     columns: Sequence[Column] | None = None
     images: Images = AS_THEY_ARE
+    whole: bool = False
 
     def applied(self, source: Source) -> Source:
         """A source of arrays, whose labels are what is asked for; the names of its classes end where it has none."""
@@ -108,8 +110,13 @@ def table_source(what: str, table: Any, wanted: Wanted) -> Source:
         notes += why
         targets = TARGETS[task]
         y = targets.checked(wanted.target, targets.of_cells(wanted.target, goal), len(goal), ())
-        test = _test_rows(columns.pop(SPLIT, None), what, y, targets, notes)
-        parts = [{n: [own[i] for i in np.flatnonzero(rows)] for n, own in columns.items()} for rows in (~test, test)]
+        split = columns.pop(SPLIT, None)
+        if wanted.whole and set(split or ("test",)) == {"test"}:
+            train = test = np.ones(len(y), bool)
+        else:
+            test = _test_rows(split, what, y, targets, notes)
+            train = ~test
+        parts = [{n: [own[i] for i in np.flatnonzero(rows)] for n, own in columns.items()} for rows in (train, test)]
         found = wanted.columns
         if found is None:
             found, more = fit_columns(what, parts[0])
@@ -126,10 +133,9 @@ def table_source(what: str, table: Any, wanted: Wanted) -> Source:
         raise UserError(f"{what}: {error}" if not str(error).startswith(what) else str(error)) from None
     except ValueError as error:
         raise UserError(str(error)) from None
-    train, test_part = ((made, y[rows]) for made, rows in zip(x, (~test, test), strict=True))
     return Source(
-        train,
-        test_part,
+        (x[0], y[train]),
+        (x[1], y[test]),
         features=tuple(feature_names(found)),
         notes=tuple(dict.fromkeys(notes)),
         task=task,

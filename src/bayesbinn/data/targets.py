@@ -43,7 +43,10 @@ class Targets:
         """
         chosen = hold_out_fifth(self.groups(y))
         if not chosen.any():
-            raise UserError(f"{what} has no test part, and no class of 3 examples to take one from: give x_test")
+            raise UserError(
+                f"{what} has no test part, and no class of 3 examples to take one from: give one (x_test, or a column "
+                "split of a table)"
+            )
         return chosen, f"{what} has no test part: {chosen.sum()} of {len(y)} examples, a fifth{self.fifth}, become it"
 
 

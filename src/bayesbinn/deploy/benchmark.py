@@ -62,11 +62,12 @@ def _engines(program: Program, x: NDArray[np.float32], threads: int) -> dict[str
     calls: dict[str, Call] = {f"bayesbinn ({network.engine})": lambda: network.run(x)}
     if program.num_samples:
         calls[f"bayesbinn ({network.engine}), {program.num_samples} samples"] = lambda: network.run_samples(x)
-    given, weights = torch.from_numpy(x), twin.weights(program)
+    mode = program.of(0)
+    given, weights = torch.from_numpy(x), twin.weights(mode)
 
     @torch.inference_mode()
     def in_torch() -> torch.Tensor:
-        return twin.forward(program, given, weights)
+        return twin.forward(mode, given, weights)
 
     calls["torch float32"] = in_torch
     for name, build in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):

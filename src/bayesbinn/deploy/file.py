@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import write_bytes
+from ..nn.inputs import warn_without_standardising
 from ..runtime import container
 from ..runtime.about import About
 from ..runtime.engine import whole
@@ -118,6 +119,7 @@ def pack(
     if data is not None and given is not None and given != shapes:
         raise ValueError(f"input_shape is {_listed(given)}, but inputs of calibration have {_listed(shapes)}")
     net = getattr(net, "_orig_mod", net)  # what torch.compile wraps
+    warn_without_standardising(net)
     if plain_type(net) in MODULES:
         net = nn.Sequential(net)  # a bare layer: tracing needs something that holds it
     networks = Networks(net, num_samples, seed, shapes or given or (guess_input_shape(net),))

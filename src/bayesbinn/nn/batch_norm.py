@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .. import shards
 from .convert import binary_layers
 from .draws import draw, fixed_weights, generator_for, has_posterior
-from .inputs import Inputs, active_dropouts, as_inputs, evaluating, seeded
+from .inputs import Inputs, active_dropouts, as_inputs, evaluating, seeded, warn_without_standardising
 from .layers import BinaryLayer, Drawn
 from .mixture import members_of
 
@@ -83,6 +83,7 @@ def calibrate_(
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    warn_without_standardising(net)
     inputs = as_inputs(data, net)
     members = members_of(net)
     turns = [turn] if len(members) == 1 else [(k, len(members)) for k in range(len(members))]

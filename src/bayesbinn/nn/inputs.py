@@ -1,6 +1,7 @@
 """What may be given to a network as its inputs, and running it over them in evaluation mode."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +14,24 @@ from torch import Tensor, nn
 
 Head = int | str | Callable[[Any], Tensor] | None  # which of a network's outputs: its index, its key, or how to get it
 D = TypeVar("D", bound=Any)
+
+
+STANDARDISED = "_standardised_by_fit"  # of a network that `fit` trained behind a layer that standardises
+
+
+def mark_standardised(net: nn.Module) -> None:
+    """Let `warn_without_standardising` know that `net` was trained behind a layer that standardises its inputs."""
+    object.__setattr__(net, STANDARDISED, True)
+
+
+def warn_without_standardising(net: nn.Module) -> None:
+    """Warn where `net` is used without the layer that standardised its inputs in training."""
+    if getattr(net, STANDARDISED, False):
+        warnings.warn(
+            "bb.fit trained this network on standardised inputs: use the .net that fit returns, which standardises "
+            "them, or give it inputs that are standardised as there",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,10 @@ class Network:
     def __reduce__(self) -> tuple[type["Network"], tuple[object, ...]]:
         return type(self), (self.program, *self._settings)
 
+    def __repr__(self) -> str:
+        shapes = " -> ".join(map(str, (self.program.input_shape, self.program.output_shape)))
+        return f"{type(self).__name__}({self.about.task}, {shapes}, {self.num_samples} samples, engine {self.engine})"
+
     @property
     def engine(self) -> str:
         return self._engine.name

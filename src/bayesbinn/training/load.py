@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ..continual import set_task
 from ..errors import UserError
-from ..nn import LIKELIHOODS
+from ..nn import LIKELIHOODS, likelihood_of
+from ..runtime.about import About
 from .checkpoint import damaged, load_checkpoint
 from .config import Config, make, read_toml
 from .modes import Modes
@@ -81,6 +82,8 @@ def load_run_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dic
     Raises:
         UserError: if `run` is no run, or its checkpoint is missing or damaged.
     """
+    if run.is_file():
+        raise UserError(f"{run} is a file, and a run is a folder: predict, bench and inspect take files of bits")
     if not (run / "config.toml").exists():
         raise UserError(f"{run} holds no run: train one with bayesbinn train --output {run}")
     return load_checkpoint(run)
@@ -99,3 +102,18 @@ def check_one_task(run: Path, config: Config) -> None:
                 f"{run} has {' and '.join(own)} of its own for each task, and no task is named here: use it from "
                 "Python with training.load_run, continual.set_task and continual.task_logits"
             )
+
+
+def about(net: nn.Module, description: dict[str, Any]) -> About:
+    """What the network of a run is for, as its files say it."""
+    classes, columns, limits = (tuple(description[name]) for name in ("classes", "columns", "limits"))
+    known = limits and not columns
+    return About(
+        description["task"],
+        description["target"],
+        classes,
+        likelihood_of(net).noise_std(),
+        columns,
+        (min(low for low, _ in limits), max(high for _, high in limits)) if known else (),
+        description["image_size"],
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,34 @@ def restored_on_error(net: nn.Module | None) -> Iterator[None]:
         raise
 
 
+def data_for(net: nn.Module, data: Data, seed: int) -> Data:
+    """The data as the network takes them: arrays (N, H, W) are images of one channel, or else sequences.
+
+    Raises:
+        UserError: as `check_outputs`.
+    """
+    words = data.train.x.ndim == 2 and not bool((data.train.x % 1).any())
+    if words and data.train.x.shape[1] > 1 and any(isinstance(m, nn.Embedding) for m in net.modules()):
+        raise UserError(
+            f"the network has an Embedding and {data.name} holds whole numbers alone, which fit would standardise: "
+            "train a network of token ids in a loop of your own (docs/own-network.md)"
+        )
+    try:
+        check_outputs(net, data, seed)
+    except UserError as error:
+        if data.train.x.ndim != 4 or data.train.x.shape[1] != 1:
+            raise
+        parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+        sequences = replace(data, **{n: part and replace(part, x=part.x.squeeze(1)) for n, part in parts.items()})
+        note = f"{data.name} is given to the network as sequences (B, {', '.join(map(str, sequences.input_shape))})"
+        try:
+            check_outputs(net, sequences, seed)
+        except UserError:
+            raise error from None
+        return replace(sequences, notes=(*data.notes, note))
+    return data
+
+
 def check_outputs(net: nn.Module, data: Data, seed: int) -> None:
     """Ask the network for its logits of two examples, before hours of training.
 
@@ -59,7 +88,7 @@ def check_outputs(net: nn.Module, data: Data, seed: int) -> None:
             out = Inputs((Normalize(data.mean, data.std, x.ndim - 1)(x),)).through(net)
     except Exception as error:  # whatever a person's code may raise
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"the network fails on inputs of shape {shape} ({reason}): make it take {data.name}") from error
+        raise UserError(f"the network fails on inputs of shape {shape} ({reason}): make it take such inputs") from error
     found = f"outputs of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
     least, most = data.num_outputs, None if data.num_classes else 1  # a classifier may have outputs to spare
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x) or not least <= out.shape[1] <= (most or 1e9):

@@ -22,17 +22,20 @@ from ..evaluation.voters import make_voters
 from ..files import write_text
 from ..locks import one_writer
 from ..nn import Categorical, Gaussian, Likelihood, NextToken, binary_layers, calibrate_
+from ..nn.inputs import mark_standardised
 from ..posterior import has_posterior
+from ..runtime.about import About
+from ..runtime.preparation import prepare
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, settings_of
 from .course import Callbacks, Course
 from .distributed import World, connect
-from .load import begin_with_, load_run
+from .load import about, begin_with_, load_run
 from .logs import OnMetrics, told
 from .loop import Trainer
 from .models import OWN, TEXT, Normalize, ending
 from .modes import Modes
-from .own import check_outputs, ignored, left_real, restored_on_error
+from .own import data_for, ignored, left_real, restored_on_error
 from .start import (
     absolute_path,
     begin,
@@ -88,11 +91,33 @@ class Fitted:
         net: in evaluation mode, for inputs in the units of the data.
         evaluation: on the test set, as in RUN/evaluation.json.
         config: every setting.
+        about: what the network is for; with it `deploy.save` keeps names and columns.
     """
 
     net: nn.Module
     evaluation: dict[str, Any]
     config: Config
+    about: About
+
+    def prepare(self, table: Any) -> Tensor:
+        """Rows of the table that it learned from as inputs (B, F) of `net`; the target may be missing.
+
+        Args:
+            table: a dict of columns, a list of rows (dicts), a data frame or an Arrow table.
+
+        Raises:
+            UserError: for a network that learned from no table, a column that is missing, or a value that its column
+                cannot have.  What is new or filled in is a warning.
+        """
+        if not self.about.columns:
+            raise UserError("this network did not learn from a table with a target: give it the numbers themselves")
+        try:
+            x, notes = prepare(self.about.columns, table)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return torch.from_numpy(x)
 
 
 def fit(
@@ -156,7 +181,8 @@ def _train(
     with restored_on_error(net):
         trainer, loaded = _prepared(settings, run, resume, callbacks or Callbacks(), world, data, net)
     trainer.fit(callbacks)
-    return Fitted(*(_finished(trainer, loaded) if world.main else (trainer.net, {})), trainer.config)
+    trained, evaluation = _finished(trainer, loaded) if world.main else (trainer.net, {})
+    return Fitted(trained, evaluation, trainer.config, about(trained, trainer.description))
 
 
 def _prepared(
@@ -176,8 +202,11 @@ def _prepared(
         if net is None:
             net = make_network(config, found.input_shape, found.num_outputs, found.mean, found.std, likelihood)
         else:
-            check_outputs(net, found, config.seed)
-            notes += ignored(net, config)
+            found = data_for(net, found, config.seed)
+            notes = [*config.notes, *found.notes, *ignored(net, config)]
+            changes = not torch.allclose(found.mean, torch.zeros(()), atol=0.05)
+            if changes or not torch.allclose(found.std, torch.ones(()), atol=0.05):
+                mark_standardised(net)
             net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net, *ending(likelihood))
             binary_(net, config)
         if not resuming:

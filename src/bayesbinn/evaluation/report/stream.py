@@ -66,7 +66,7 @@ def _accuracy(result: dict[str, Any]) -> Figure:
     matrix, first = result["matrix"], result["first"]
     after = range(1, len(matrix) + 1)
     average = [sum(row[: i + 1 - first[i]]) / (i + 1 - first[i]) for i, row in enumerate(matrix)]
-    if any(first):  # rows of the latest tasks alone
+    if not _whole(matrix):
         words = (
             f"Each task just after it, and the average of the latest {result['config']['row_tasks']} (at the end: all)."
         )
@@ -82,10 +82,15 @@ def _accuracy(result: dict[str, Any]) -> Figure:
     return chart("Accuracy on each task", words, lines, Axis("after task"), Axis("share right", high=1))
 
 
+def _whole(matrix: list[list[float]]) -> bool:
+    """Whether each row has every task, and not the latest ones alone."""
+    return all(len(row) == len(matrix) for row in matrix)
+
+
 def _matrix(result: dict[str, Any]) -> list[Figure]:
-    if any(result["first"]):  # rows of the latest tasks alone
-        return []
     matrix = result["matrix"]
+    if not _whole(matrix):
+        return []
     ends = f"the first task ends at {percent(matrix[-1][0])}, the last at {percent(matrix[-1][-1])}"
     words = f"A row after each task, above the diagonal tasks not yet seen; {ends}."
     return [heat_map("Every task after every task", words, matrix, Axis("accuracy on task"), Axis("after task"))]
