@@ -110,7 +110,12 @@ def of_thousand(results: dict[str, Any], folder: Path) -> list[str]:
             **{"title": "all tasks, at the end", "xlabel": "tasks learned since", "xscale": "log"},
             **{"ylabel": "accuracy %", "ylim": (0, 100)},
         },
-        "unknown": {"title": "Fashion-MNIST against the task", "xlabel": "after task", "ylabel": "AUROC by entropy"},
+        "unknown": {
+            "title": "Fashion-MNIST against the task",
+            "xlabel": "after task",
+            "ylabel": "AUROC by entropy",
+            "ylim": (0.5, 1),
+        },
     }
     texts = {
         "learned": "accuracy on each task just after it, averages of 20 tasks",

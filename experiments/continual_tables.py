@@ -108,6 +108,32 @@ def per_task(results: dict[str, Any]) -> list[str]:
     return [*lines, "| gained, points | " + " | ".join(f"{100 * gain:+.1f}" for gain in gains) + " |"]
 
 
+def verdict(results: dict[str, Any]) -> list[str]:
+    """What a setting is worth for streams of other lengths."""
+    runs = results["results"]
+
+    def at(run: str, metric: str, of: dict[str, Any] | None = None) -> str:
+        seeds = (of or {"results": runs})["results"].get(run, {})
+        return spread([r["metrics"][metric] for r in seeds.values()]) if seeds else "–"
+
+    hundred, thousand = load("hundred"), load("thousand")
+    name = "palimpsest-250k-batch-50"
+    last = [at(f"palimpsest-{t}", "mean_last_5") for t in (5, 10)]
+    last += [at(name, "mean_last_5", of) for of in (hundred, thousand)]
+    everything = [at(f"palimpsest-{t}", "mean_average") for t in (5, 10)]
+    everything += [at(name, "mean_average", of) for of in (hundred, thousand)]
+    of_ten, of_hundred = at("prior-1_5-10", "mean_average"), at("prior-1_5-100", "mean_last_5")
+    weak_ten, weak_hundred = at("prior-1-10", "mean_average"), at("prior-1-100", "mean_last_5")
+    last_five, every = (f"{', '.join(values[:-1])} and {values[-1]} %" for values in (last, everything))
+    return [
+        f"One setting of `palimpsest` has {last_five} on the last five of 5, 10, 100 and 1,000 tasks, "
+        f"and {every} on all. `prior` is told where tasks end, and its strength is a matter of their number: "
+        f"1.5 has {of_ten} % on all of 10 tasks and has frozen by 100 ({of_hundred} % on the last five), "
+        f"1 has {weak_ten} % on all of 10 and {weak_hundred} % on the last five of 100. So none is best everywhere: "
+        "`prior`, the default, is for a few tasks with known ends, `palimpsest` for streams.",
+    ]
+
+
 def details(results: dict[str, Any], item: str) -> list[str]:
     """How the figures came about: commands, machine, versions."""
     runs = results["results"]
@@ -151,6 +177,8 @@ def page(folder: Path) -> str:
             lines += ["", *per_task(results)]
         if item == "five" and continual_figures.BOTH.keys() <= results["results"].keys():
             lines += ["", *continual_figures.of_five(results, folder)]
+        if item == "lengths":
+            lines += ["", *verdict(results)]
         if item == "thousand":
             lines += ["", *continual_figures.of_thousand(results, folder)]
         if item == "hundred":
