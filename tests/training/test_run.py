@@ -160,9 +160,11 @@ def test_a_checkpoint_that_lacks_a_part(run, lost):
 
 
 def test_what_is_no_run(tmp_path, run):
-    for path in (tmp_path / "nothing", tmp_path, Path(__file__)):
+    for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(UserError, match="holds no run: train one with bayesbinn train --output"):
             load_run(path)
+    with pytest.raises(UserError, match="is a file, and a run is a folder"):
+        load_run(Path(__file__))
     (run / FILE).unlink()
     with pytest.raises(UserError, match=r"holds no checkpoint yet: train it with .* --resume"):
         load_run(run)
