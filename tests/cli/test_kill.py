@@ -95,8 +95,10 @@ def test_killed_terminated_and_interrupted_at_random_moments(start, data, tmp_pa
 def test_two_processes_one_folder(start, tmp_path, undisturbed):
     first = start()
     wait_for_steps(tmp_path / "run", 1, first)
+    first.send_signal(signal.SIGSTOP)  # it would end before the second begins
     second = start()
     _, err = second.communicate(timeout=240)
+    first.send_signal(signal.SIGCONT)
     assert (second.returncode, first.poll()) == (2, None)
     said = f"error: {tmp_path / 'run'} is being written by process {first.pid} on {HOST}: wait for its end, or choose"
     assert err == f"{said} another --output\n"
