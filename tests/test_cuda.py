@@ -54,9 +54,11 @@ def test_a_network_predicts_as_on_the_cpu(num_samples: Any, monkeypatch: pytest.
     expected = bb.predict(net, x, num_samples).probs
     found = bb.predict(net.to(DEVICE), x, num_samples).probs
     assert found.device.type == DEVICE
-    # torch's generators differ between devices, so 8 draws are others
-    tolerance = {"rtol": 1e-3, "atol": 1e-4} if num_samples != 8 else {"rtol": 0, "atol": 0.5}
-    torch.testing.assert_close(found.cpu(), expected, **tolerance)
+    if num_samples == 8:  # torch's generators differ between devices, so these are other draws of the same posterior
+        others = bb.predict(net.cpu(), x, num_samples, seed=1).probs
+        assert float((found.cpu() - expected).abs().mean()) < 1.5 * float((others - expected).abs().mean())
+    else:
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_fit_learns_on_cuda() -> None:

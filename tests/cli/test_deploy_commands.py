@@ -49,6 +49,15 @@ def test_a_file_at_its_temperature_fits_what_was_held_out(cli, folder, tmp_path,
     assert np.allclose(plain / temperature, scaled, rtol=2e-3, atol=1e-2)
 
 
+def test_snapshots_without_a_posterior_have_a_temperature_too(cli, folder, tmp_path):
+    settings = {**TINY, "epochs": 4, "data": f"npz:{folder}/images.npz", "validation": 0.4, "method": "ste", "modes": 2}
+    train(settings, tmp_path / "run")
+    done = cli("export", tmp_path / "run", "--output", tmp_path / "x.bbnn", "--samples", 2, "--scale")
+    assert done.exit_code == 0, done.stderr
+    assert "the NLL of the mean of 2 networks is" in done.stderr
+    assert load(tmp_path / "x.bbnn").num_samples == 2
+
+
 def test_no_temperature_without_held_out_examples(cli, folder, tmp_path):
     done = cli("export", folder / "images", "--scale", "--output", tmp_path / "x.bbnn")
     assert done.exit_code == 2

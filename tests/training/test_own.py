@@ -94,7 +94,10 @@ def test_values_come_back_too():
         (own(features=9), r"the network fails on inputs of shape \(2, 8\) \(.*8 and 9.*\): make it take such inputs"),
         (nn.Sequential(own(), nn.Unflatten(1, (3, 1))), r"returns outputs of shape \(2, 3, 1\)"),
         (nn.Sequential(nn.Unflatten(1, (4, 2)), nn.LSTM(2, 3)), "returns a tuple"),
-        (nn.Sequential(nn.Embedding(3, 3)), r"the network fails on inputs of shape \(2, 8\)"),
+        (
+            nn.Sequential(nn.Embedding(3, 3)),
+            "an Embedding of the network reads the inputs of data, which fit standardises",
+        ),
     ],
     ids=["outputs", "inputs", "dimensions", "tuple", "indices"],
 )
@@ -191,7 +194,7 @@ def test_arrays_of_three_dimensions_are_sequences_where_the_network_takes_no_ima
 def test_token_ids_are_not_standardised_in_silence():
     x, y = torch.randint(0, 50, (60, 15)), torch.arange(60) % 2
     net = nn.Sequential(nn.Embedding(50, 4), nn.Flatten(), nn.Linear(60, 2))
-    with pytest.raises(UserError, match="the network has an Embedding and data holds whole numbers alone"):
+    with pytest.raises(UserError, match="an Embedding of the network reads the inputs of data"):
         bb.fit(net, ((x, y), (x, y)), epochs=1)
 
 
@@ -210,3 +213,29 @@ def test_rows_of_a_table_are_inputs_of_what_learned_from_it(tmp_path):
         fitted.prepare([{"size": 3.0}])
     with pytest.raises(UserError, match="did not learn from a table"):
         bb.fit(own(), blobs(), epochs=1, samples=0).prepare(new)
+
+
+class Positions(nn.Module):
+    """Columns of whole numbers, each with an Embedding of its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.head = nn.Embedding(8, 4), nn.Linear(8 * 5, 2)
+
+    def forward(self, x):
+        places = self.places(torch.arange(8, device=x.device)).expand(len(x), -1, -1)
+        return self.head(torch.cat([x[..., None], places], -1).flatten(1))
+
+
+def test_an_embedding_of_positions_is_no_token_id():
+    x, y = torch.randint(0, 16, (60, 8)), torch.arange(60) % 2
+    with pytest.warns(UserWarning, match=r"these weights stay real: 1\.places \(Embedding"):
+        bb.fit(Positions(), ((x, y), (x, y)), epochs=1, samples=0)
+
+
+def test_a_refused_network_is_not_marked():
+    x, y = 5 + torch.randn(100, 8), torch.arange(100) % 3
+    net = own()
+    with pytest.raises(UserError, match="batch_size"):
+        bb.fit(net, ((x, y), (x, y)), epochs=1, batch_size=1000)
+    bb.predict(net, x, 0)  # a warning is an error

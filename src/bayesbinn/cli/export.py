@@ -16,7 +16,7 @@ from ..metrics import fit_temperature, nll, scale_probs
 from ..nn import at_temperature
 from ..nn.mixture import members_of
 from ..posterior import has_posterior
-from ..prediction import posterior_outputs
+from ..prediction import ensemble_outputs, posterior_outputs
 from ..training import load_run
 from ..training.config import Config
 from ..training.load import about, check_one_task
@@ -213,7 +213,11 @@ def _temperature(
         raise UserError(f"--scale is for classifiers, {run} predicts a number: leave it out")
     data = data_of(config.data, config, description, config.validation)
     held_out = held_out_of(data, run, changed(data, {run: (net, config, description)}))
-    outputs = posterior_outputs(net, held_out.x, samples, seed=seed)
+    if samples and not has_posterior(net):  # the file's networks are the members, in turn
+        members = members_of(net)
+        outputs = ensemble_outputs([members[i % len(members)] for i in range(samples)], held_out.x)
+    else:
+        outputs = posterior_outputs(net, held_out.x, samples, seed=seed)
     probs = torch.stack([z.softmax(-1) for z in outputs])
     temperature = fit_temperature(probs, held_out.y)
     mean = torch.stack([scale_probs(p, temperature) for p in probs]).mean(0)

@@ -19,9 +19,9 @@ D = TypeVar("D", bound=Any)
 STANDARDISED = "_standardised_by_fit"  # of a network that `fit` trained behind a layer that standardises
 
 
-def mark_standardised(net: nn.Module) -> None:
-    """Let `warn_without_standardising` know that `net` was trained behind a layer that standardises its inputs."""
-    object.__setattr__(net, STANDARDISED, True)
+def mark_standardised(net: nn.Module, standardised: bool) -> None:
+    """Let `warn_without_standardising` know whether `net` is trained behind a layer that changes its inputs."""
+    object.__setattr__(net, STANDARDISED, standardised)
 
 
 def warn_without_standardising(net: nn.Module) -> None:

@@ -164,8 +164,9 @@ class Matrix:
         untrained, *lines = trainer.progress.tasks
         rows = [line["accuracy"] for line in lines]
         matrix = torch.full((c.tasks, c.tasks), torch.nan, dtype=torch.float64)
-        for whole, line in zip(matrix, lines, strict=True):
-            whole[line["first"] :][: len(line["accuracy"])] = torch.tensor(line["accuracy"], dtype=torch.float64)
+        first = [line.get("first", 0) for line in lines]  # of older runs each row has all tasks
+        for whole, start, measured in zip(matrix, first, rows, strict=True):
+            whole[start:][: len(measured)] = torch.tensor(measured, dtype=torch.float64)
         final = {
             f"{name}_row": [self.accuracy(net, j, self.stream[j].test, samples, last) for j in range(c.tasks)]
             for name, samples in (("mode", 0), ("mean", c.samples))
@@ -174,12 +175,16 @@ class Matrix:
         average = continual.metrics.average_accuracy
         for name in ("mode", "mean"):
             row = torch.tensor(final[f"{name}_row"], dtype=torch.float64).expand(c.tasks, -1)
-            spans = {"average": average(row), "last_5": average(row, last=5), "last_20": average(row, last=20)}
+            spans = {
+                "average": average(row),
+                "last_5": average(row, last=5),
+                "last_20": average(row, last=20),
+            }
             found |= {f"{name}_{span}": value for span, value in spans.items()}
         return {
             "metrics": found,
             "matrix": rows,
-            "first": [line["first"] for line in lines],
+            "first": first,
             **final,
             "untrained": untrained["accuracy"],
             "tasks": [{k: v for k, v in line.items() if k not in ("accuracy", "first")} for line in lines],

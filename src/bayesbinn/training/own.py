@@ -1,7 +1,7 @@
 """A network of a person's own code: what is checked before it is trained, and that a refused one is as it was."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -51,11 +51,10 @@ def data_for(net: nn.Module, data: Data, seed: int) -> Data:
     Raises:
         UserError: as `check_outputs`.
     """
-    words = data.train.x.ndim == 2 and not bool((data.train.x % 1).any())
-    if words and data.train.x.shape[1] > 1 and any(isinstance(m, nn.Embedding) for m in net.modules()):
+    if _reads_ids(net, data, seed):
         raise UserError(
-            f"the network has an Embedding and {data.name} holds whole numbers alone, which fit would standardise: "
-            "train a network of token ids in a loop of your own (docs/own-network.md)"
+            f"an Embedding of the network reads the inputs of {data.name}, which fit standardises: train a network of "
+            "token ids in a loop of your own (docs/own-network.md)"
         )
     try:
         check_outputs(net, data, seed)
@@ -71,6 +70,36 @@ def data_for(net: nn.Module, data: Data, seed: int) -> Data:
             raise error from None
         return replace(sequences, notes=(*data.notes, note))
     return data
+
+
+def standardises(data: Data) -> bool:
+    """Whether `Normalize` with the statistics of `data` changes inputs by more than a twentieth of their spread."""
+    return bool(((data.mean.abs() > 0.05) | ((data.std - 1).abs() > 0.05)).any())
+
+
+def _reads_ids(net: nn.Module, data: Data, seed: int) -> bool:
+    """Whether what an Embedding of the network reads comes from its inputs; positions do not."""
+    seen: list[Tensor] = []
+    hooks = [
+        m.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+        for m in net.modules()
+        if isinstance(m, nn.Embedding)
+    ]
+    if not hooks:
+        return False
+    x = Normalize(data.mean, data.std, data.train.x.ndim - 1)(data.train.x[:2].cpu().float())
+    read = []
+    for inputs in (x, 100 * x):
+        with suppress(Exception), evaluating(net), seeded(net, seed), torch.no_grad():
+            Inputs((inputs,)).through(net)  # what fails is told by `check_outputs`, or reads numbers as ids
+        read.append(list(seen))
+        seen.clear()
+    for hook in hooks:
+        hook.remove()
+    one, other = read
+    return len(one) != len(other) or any(
+        a.is_floating_point() or a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )
 
 
 def check_outputs(net: nn.Module, data: Data, seed: int) -> None:

@@ -35,7 +35,7 @@ from .logs import OnMetrics, told
 from .loop import Trainer
 from .models import OWN, TEXT, Normalize, ending
 from .modes import Modes
-from .own import data_for, ignored, left_real, restored_on_error
+from .own import data_for, ignored, left_real, restored_on_error, standardises
 from .start import (
     absolute_path,
     begin,
@@ -180,6 +180,8 @@ def _train(
 ) -> Fitted:
     with restored_on_error(net):
         trainer, loaded = _prepared(settings, run, resume, callbacks or Callbacks(), world, data, net)
+    if net is not None:
+        mark_standardised(net, standardises(loaded))
     trainer.fit(callbacks)
     trained, evaluation = _finished(trainer, loaded) if world.main else (trainer.net, {})
     return Fitted(trained, evaluation, trainer.config, about(trained, trainer.description))
@@ -204,9 +206,6 @@ def _prepared(
         else:
             found = data_for(net, found, config.seed)
             notes = [*config.notes, *found.notes, *ignored(net, config)]
-            changes = not torch.allclose(found.mean, torch.zeros(()), atol=0.05)
-            if changes or not torch.allclose(found.std, torch.ones(()), atol=0.05):
-                mark_standardised(net)
             net = nn.Sequential(Normalize(found.mean, found.std, len(found.input_shape)), net, *ending(likelihood))
             binary_(net, config)
         if not resuming:
