@@ -9,7 +9,7 @@ True
 
 import math
 from collections.abc import Mapping
-from numbers import Integral, Real
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from .nn import Categorical, Gaussian, Likelihood, binarize_, calibrate_, likeli
 from .optim import NetworkOptimizer, optimizer_for
 from .prediction import predict, predict_regression
 from .training.models import ModelConfig, build_model
+from .training.options import checked, option, options_of
 
 Auto = Literal["auto"]
 Array = NDArray[Any]
@@ -54,31 +55,32 @@ def schedule_of(num_data: int, epochs: Any = "auto", batch_size: Any = "auto") -
     return epochs, size
 
 
-# the settings of an estimator: whole or any numbers, from and to
-RANGES: dict[str, tuple[type, float, float]] = {
-    **{"width": (int, 1, math.inf), "depth": (int, 0, math.inf), "num_samples": (int, 0, math.inf)},
-    **{"epochs": (int, 1, math.inf), "batch_size": (int, 1, math.inf), "dropout": (float, 0, 0.99)},
-    **{"lr": (float, 0, math.inf), "real_lr": (float, 0, math.inf)},
-    **{"kl_weight": (float, 1e-12, math.inf), "cooling": (float, 1, math.inf)},
-}
+@dataclass(frozen=True)
+class Settings:
+    """What the settings of an estimator may be; `epochs` and `batch_size` may also be "auto"."""
+
+    width: int = option(256, "units of each hidden layer", 1, 10**6)
+    depth: int = option(2, "number of hidden layers", maximum=10**4)
+    dropout: float = option(0.0, "dropout rate before linear layers", maximum=0.99)
+    epochs: int = option(1, "passes over the data", 1)
+    batch_size: int = option(1, "examples in one step", 1)
+    lr: float = option(0.3, "size of a step, in units of λ")
+    kl_weight: float = option(0.001, "weight of the KL term", above=0)
+    cooling: float = option(30.0, "how many times warmer the posterior starts", 1)
+    real_lr: float = option(0.01, "learning rate of the other parameters")
+    num_samples: int = option(32, "networks that are averaged")
 
 
 def check_settings(estimator: BaseEstimator) -> None:
-    """Refuse a setting out of its range.
+    """Refuse a setting that is not as `Settings` says.
 
     Raises:
-        TypeError, ValueError: naming it, and what it may be.
+        UserError: naming it, and what it may be.
     """
-    for name, (kind, low, high) in RANGES.items():
+    for name, field in options_of(Settings).items():
         value = getattr(estimator, name)
-        if name in ("epochs", "batch_size") and isinstance(value, str) and value == "auto":
-            continue
-        words = "a whole number" if kind is int else "a number"
-        span = f"{words} of at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
-        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
-            raise TypeError(f"{name} must be {span}, got {value!r}")
-        if not low <= float(value) <= high or float(value) == math.inf:
-            raise ValueError(f"{name} must be {span}, got {value!r}")
+        if not (isinstance(value, str) and value == "auto" and name in ("epochs", "batch_size")):
+            checked(field, value.item() if isinstance(value, np.generic) else value)
 
 
 def dense(x: Any) -> Any:
