@@ -97,12 +97,10 @@ def of_thousand(results: dict[str, Any], folder: Path) -> list[str]:
     """Over a thousand tasks: what is learned and kept, how fast it is forgotten, how well unknown inputs stand out."""
     every = {name: next(iter(seeds.values())) for name, seeds in results["results"].items()}
     styles = {name: {**line(i), "marker": ""} for i, name in enumerate(every)}
-    names, paths = (
-        folder / "continual-thousand-names.svg",
-        {part: folder / f"continual-thousand-{part}.svg" for part in ("learned", "kept", "forgotten", "unknown")},
-    )
+    names = folder / "continual-thousand-names.svg"
+    paths = {part: folder / f"continual-thousand-{part}.svg" for part in ("learned", "kept", "forgotten", "unknown")}
     legend(names, styles)
-    shown = {part: {name: found[part] for name, found in map_of(every).items()} for part in paths}
+    shown = {part: {name: found[part] for name, found in panels_of(every).items()} for part in paths}
     labels: dict[str, dict[str, Any]] = {
         "learned": {"title": "a task, just after it", "xlabel": "after task", "ylabel": "accuracy %", "ylim": (0, 100)},
         "kept": {"title": "the latest five tasks", "xlabel": "after task", "ylabel": "accuracy %", "ylim": (0, 100)},
@@ -133,7 +131,7 @@ def of_thousand(results: dict[str, Any], folder: Path) -> list[str]:
     ]
 
 
-def map_of(every: dict[str, Any]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
+def panels_of(every: dict[str, Any]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
     """x and y of each panel of `of_thousand`, for each run."""
     found = {}
     for name, run in every.items():

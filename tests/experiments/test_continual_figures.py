@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.continual_figures import map_of, of_thousand
+from experiments.continual_figures import of_thousand, panels_of
 
 TASKS, WIDTH = 60, 5
 
@@ -23,7 +23,7 @@ def run() -> dict:
 
 
 def test_panels_of_many_tasks(tmp_path):
-    found = map_of({"a": run()})["a"]
+    found = panels_of({"a": run()})["a"]
     assert found["learned"] == ([10, 30, 50], pytest.approx([90] * 3))
     assert found["kept"][1][1:] == pytest.approx([70, 70])  # the mean of 90, 80, ... 50
     assert found["unknown"][1] == pytest.approx([0.75] * 3)
